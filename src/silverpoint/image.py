@@ -22,14 +22,13 @@ from PIL import Image, ImageChops
 
 from silverpoint.errors import ImageError, UsageError
 
-MAX_PIXELS = 2**24 """An image comes back with at most this many pixels (16.8 million, 4096 x 4096), scaled
-down if it had more."""
+MAX_PIXELS = 2**24
+"""An image comes back with at most this many pixels (16.8 million, 4096 x 4096): larger ones are scaled."""
 
 DECODE_LIMIT = 2**27
 """An image that would need more pixels than this (134 million) in memory while it is decoded is refused."""
 
-# Formats that hold photographs. Pillow knows more, among them some that start other programs (EPS:
-# Ghostscript).
+# Formats that hold photographs. Pillow knows more; some of those start other programs (EPS: Ghostscript).
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "TGA")
 WRITABLE = {
     ".png": "PNG",
