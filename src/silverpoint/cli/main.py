@@ -1,0 +1,92 @@
+"""The command `silverpoint`: one module per subcommand, imported only when it is the one asked for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from silverpoint import __version__
+from silverpoint.errors import SilverpointError, UsageError
+
+# Each is silverpoint.cli.<name> with add_parser(subparsers) and run(args) -> exit status; and, where argparse
+# cannot tell an option's value from an input, rewrite(argv) -> argv.
+COMMANDS = {
+    "sketch": "photo(s) into pencil sketch(es)",
+    "photo": "sketch(es) into photo(s)",
+    "models": "the models that come with silverpoint, with licence and scores",
+}
+INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell makes of SIGINT and SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the program's). Returns the exit status:
+
+    0 all done; 1 something failed, and is named on stderr; 2 wrong usage; 130 interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    try:
+        status = _run(argv)
+        sys.stdout.flush()  # here, where a closed pipe is understood, and not at exit
+        return status
+    except SystemExit as error:  # argparse: --help, --version, wrong usage
+        return error.code if isinstance(error.code, int) else 2
+    except KeyboardInterrupt:
+        print("silverpoint: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+        return BROKEN_PIPE
+    except Exception as error:
+        if debug:
+            raise
+        print(f"silverpoint: {_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _run(argv: list[str]) -> int:
+    command = next((word for word in argv if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog="silverpoint",
+        description="Face photographs into sketches, and sketches into photographs.",
+        epilog="`silverpoint COMMAND --help` says more, with examples. A start: silverpoint sketch me.jpg",
+    )
+    parser.add_argument("--version", action="version", version=f"silverpoint {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show where an unexpected error happened")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    module: ModuleType | None = None
+    for name, text in COMMANDS.items():
+        if name == command:
+            module = import_module(f"silverpoint.cli.{name}")
+            module.add_parser(subparsers)
+            subparsers.choices[name].add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+        else:
+            subparsers.add_parser(name, help=text, add_help=False)
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    rewrite = getattr(module, "rewrite", None)
+    args = parser.parse_args(rewrite(argv) if rewrite else argv)
+    assert module is not None  # parse_args has refused what is no command
+    return int(module.run(args))
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, SilverpointError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("silverpoint"):
+        return (
+            f"this needs the Python package {error.name}; install it with: pip install 'silverpoint[train]'"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"unexpected {text}; --debug shows where, please report it"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Draw many photographs in parallel, in bounded memory; what is wrong with one does not stop the others."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from silverpoint.errors import ImageError, SilverpointError
+from silverpoint.faces.detect import Face
+from silverpoint.synthesis.jobs import Job
+from silverpoint.synthesis.sketcher import Sketch, Sketcher
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to draw, for all the photos of a batch."""
+
+    style: str | None = None
+    view: str = "portrait"
+    all_faces: bool = False
+    size: int | None = None
+    overwrite: bool = False
+    debug: bool = False  # print the traceback of an unexpected error
+
+
+@dataclass
+class Outcome:
+    """What became of one photo."""
+
+    source: str
+    outputs: list[str] = field(default_factory=list)
+    faces: tuple[Face, ...] = ()  # found in the photo
+    size: tuple[int, int] | None = None  # width and height of the drawing, of the first if there are several
+    style: str | None = None
+    seconds: float = 0.0
+    error: str | None = None  # one line that names the photo
+    skipped: bool = False  # the drawing was there already
+
+
+def run(
+    jobs: Iterable[Job], open_sketcher: Callable[[], Sketcher], options: Options, workers: int = 1
+) -> Iterator[Outcome]:
+    """Draw the jobs on `workers` threads; the outcomes come in the order of the jobs.
+
+    At most two photos per worker are in flight, so that memory does not grow with the number of photos. A job
+    whose drawing exists is skipped; the model is opened when the first drawing is needed, and its errors are
+    raised. What is wrong with one photo is in its outcome.
+    """
+    pending: deque[Outcome | Future[Outcome]] = deque()
+    sketcher: Sketcher | None = None
+    pool = ThreadPoolExecutor(workers, "draw")
+    try:
+        for job in jobs:
+            if job.error is not None:
+                pending.append(Outcome(job.source, error=job.error))
+            elif not options.overwrite and os.path.lexists(first_output(job, options)):
+                pending.append(Outcome(job.source, [first_output(job, options)], skipped=True))
+            else:
+                if sketcher is None:
+                    sketcher = open_sketcher()
+                pending.append(pool.submit(draw, job, sketcher, options))
+            while len(pending) > 2 * workers or (pending and isinstance(pending[0], Outcome)):
+                yield _result(pending.popleft())
+        while pending:
+            yield _result(pending.popleft())
+    finally:  # also when interrupted: what is being written is finished, the rest is not begun
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(item: Outcome | Future[Outcome]) -> Outcome:
+    return item if isinstance(item, Outcome) else item.result()
+
+
+def first_output(job: Job, options: Options) -> str:
+    """The file whose presence says that a job is done."""
+    return numbered(job.target, 1) if options.all_faces else job.target
+
+
+def numbered(path: str, number: int) -> str:
+    """me.png -> me-1.png"""
+    root, suffix = os.path.splitext(path)
+    return f"{root}-{number}{suffix}"
+
+
+def draw(job: Job, sketcher: Sketcher, options: Options) -> Outcome:
+    """Draw one job's photo and write what is drawn."""
+    start = time.perf_counter()
+    outcome = Outcome(job.source)
+    try:
+        sketches = sketches_of(job.source, sketcher, options)
+        describe(outcome, sketches)
+        outcome.outputs = save(sketches, job.target, options)
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        outcome.error = error_line(job.source, error)
+    outcome.seconds = time.perf_counter() - start
+    return outcome
+
+
+def save(sketches: Sequence[Sketch], target: str, options: Options) -> list[str]:
+    """Write the drawings of one photo to `target`, or to several numbered from it; returns the files."""
+    paths = [target]
+    if options.all_faces:
+        paths = [numbered(target, n + 1) for n in range(len(sketches))]
+    folder = os.path.dirname(target) or "."
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ImageError(f"{folder}: cannot be created ({reason}); choose another folder with -o") from error
+    # the first last: a second run takes it for the sign that all are there
+    for sketch, path in reversed(list(zip(sketches, paths, strict=True))):
+        sketch.save(path)
+    return paths
+
+
+def describe(outcome: Outcome, sketches: Sequence[Sketch]) -> None:
+    """Note in `outcome` what the drawings of its photo are."""
+    outcome.faces = tuple(face for sketch in sketches for face in sketch.faces)
+    outcome.size, outcome.style = sketches[0].size, sketches[0].style
+
+
+def sketches_of(photo: Any, sketcher: Sketcher, options: Options) -> list[Sketch]:
+    """The drawing of one photo (a path, or the bytes of a file); or one for each of its faces."""
+    if options.all_faces:
+        return sketcher.sketch_faces(photo, style=options.style, size=options.size)
+    return [sketcher.sketch(photo, style=options.style, view=options.view, size=options.size)]
+
+
+def error_line(source: str, error: Exception) -> str:
+    """What went wrong with a photo, in one line that names it."""
+    if isinstance(error, SilverpointError):
+        line = str(error)
+    elif isinstance(error, MemoryError):
+        line = (
+            f"{source}: not enough memory; ask for less with --size, or draw fewer at once with --threads 1"
+        )
+    elif isinstance(error, OSError):
+        line = f"{source}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+    else:
+        line = f"{source}: unexpected {type(error).__name__}: {error}; --debug shows where, please report it"
+    line = " ".join(line.split())
+    return line if source in line else f"{source}: {line}"

@@ -1,0 +1,227 @@
+"""A model file: an ONNX network with its model card inside, run on the CPU by ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from silverpoint.errors import ModelError, UsageError
+from silverpoint.faces.align import CUFS, Frame
+from silverpoint.synthesis.tiles import grid
+
+FORMAT = 1  # of the card in the file's metadata; a file of a newer format is refused
+BORDER = (
+    16  # px of replicated edge around the picture, so that zero padding inside the network meets no stroke
+)
+TILE_PIXELS = 1_400_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model file says about itself."""
+
+    name: str
+    method: str
+    direction: str  # photo2sketch or sketch2photo
+    styles: tuple[str, ...] = ()
+    default_style: str | None = None
+    size_multiple: int = 16
+    receptive_margin: int = 96  # px a tile reads beyond what it keeps
+    frame: Frame = CUFS  # of the aligned faces it was trained on
+    dataset: str = ""
+    licence: str = ""
+    trained: str = ""
+    silverpoint: str = ""  # the version that exported it
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def style(self, name: str | None) -> str | None:
+        """The style asked for, or the default one; UsageError where this model does not have it."""
+        if name is None:
+            return self.default_style
+        if name not in self.styles:
+            known = ", ".join(self.styles) or "none"
+            raise UsageError(f"model {self.name} has no style {name!r}; its styles: {known}")
+        return name
+
+
+def read_card(text: str | None, source: str) -> Card:
+    """The card in the metadata `text` of the model file `source`; ModelError if it cannot be understood."""
+    if not text:
+        raise ModelError(
+            f"{source}: not a silverpoint model (no model card in the file); `silverpoint export` writes one"
+        )
+    try:
+        card = json.loads(text)
+        if card["format"] > FORMAT:
+            raise ModelError(
+                f"{source}: model format {card['format']} is newer than this silverpoint reads ({FORMAT}); "
+                "upgrade with `pip install -U silverpoint`"
+            )
+        if card["direction"] not in ("photo2sketch", "sketch2photo"):
+            raise ValueError(f"direction {card['direction']!r}")
+        styles = tuple(str(style) for style in card.get("styles") or ())
+        default = str(card.get("default_style") or styles[0]) if styles else None
+        if default is not None and default not in styles:
+            raise ValueError(f"default style {default!r}")
+        frame = card.get("frame") or {}
+        width, height = frame.get("size", (CUFS.width, CUFS.height))
+        eyes = frame.get("eyes", (CUFS.left_eye, CUFS.right_eye))
+        left, right = ((float(x), float(y)) for x, y in eyes)
+        multiple, margin = (
+            int(card.get("size_multiple", 1)),
+            int(card.get("receptive_margin", Card.receptive_margin)),
+        )
+        if multiple < 1 or margin < 0:
+            raise ValueError(f"size_multiple {multiple}, receptive_margin {margin}")
+        return Card(
+            name=str(card["name"]),
+            method=str(card["method"]),
+            direction=card["direction"],
+            styles=styles,
+            default_style=default,
+            size_multiple=multiple,
+            receptive_margin=margin,
+            frame=Frame(int(width), int(height), left, right),
+            metrics=dict(card.get("metrics") or {}),
+            **{key: str(card.get(key) or "") for key in ("dataset", "licence", "trained", "silverpoint")},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(
+            f"{source}: the model card in the file is damaged ({error!r}); export the model again"
+        ) from None
+
+
+def _session(path: Path, threads: int, optimize: bool = True) -> Any:
+    """An ONNX Runtime session on the CPU; ModelError where the file is missing or not a network."""
+    import onnxruntime as ort
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; `silverpoint models` lists the built-in models")
+    ort.set_default_logger_severity(3)  # its warnings are for whoever exports, not for whoever draws
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = (
+        False  # plans for one size; with every photo another it holds twice the memory
+    )
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own exceptions share no base class
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: not a model ONNX Runtime can open, or a damaged one ({reason})") from None
+
+
+def cpus() -> int:
+    """CPUs this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class Model:
+    """A network ready to draw. Any number of threads may call `draw` at once."""
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        """Open the model file `path` to draw on `threads` CPU threads (default: all). Raises ModelError."""
+        self.path = Path(path)
+        self.threads = threads or cpus()
+        self._session = _session(self.path, self.threads)
+        self.card = read_card(self._session.get_modelmeta().custom_metadata_map.get("silverpoint"), str(path))
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        style = inputs.pop("style", None)
+        outputs = self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or (style is not None) != bool(self.card.styles):
+            raise ModelError(
+                f"{path}: its inputs or outputs are not those of a silverpoint model; export it again"
+            )
+        self._image = next(iter(inputs))
+
+    def draw(self, images: np.ndarray, style: str | None = None) -> np.ndarray:
+        """Draw `images` (B, H, W, 3) uint8 RGB, of any size, as (B, H, W) uint8 grey, or (B, H, W, 3) RGB.
+
+        Memory does not grow with the size of the drawing: a large one is drawn in overlapping tiles.
+        Raises UsageError for a style the model does not have.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+            raise ValueError(f"expected (B, H, W, 3) uint8 images, got {images.shape} {images.dtype}")
+        one_hot = self._one_hot(self.card.style(style))
+        batch, height, width, _ = images.shape
+        multiple = self.card.size_multiple
+        below, right = -(height + 2 * BORDER) % multiple, -(width + 2 * BORDER) % multiple
+        padding = ((0, 0), (BORDER, BORDER + below), (BORDER, BORDER + right), (0, 0))
+        padded = np.pad(images, padding, mode="edge")
+        sketch: np.ndarray | None = None
+        tall, wide = padded.shape[1:3]
+        for rows, columns in grid(tall, wide, multiple, self.card.receptive_margin, TILE_PIXELS):
+            for n in range(batch):  # one by one: a batch is no faster on a CPU, only larger
+                tile = self._run(padded[n, rows.read, columns.read], one_hot)
+                if sketch is None:
+                    sketch = np.empty((batch, tall, wide, *tile.shape[2:]), np.uint8)
+                sketch[n, rows.keep, columns.keep] = tile[rows.inner, columns.inner]
+        assert sketch is not None
+        return sketch[:, BORDER : BORDER + height, BORDER : BORDER + width]
+
+    def _one_hot(self, style: str | None) -> np.ndarray | None:
+        """(1, S) float32, or None for a model without styles."""
+        if style is None:
+            return None
+        return np.array([[name == style for name in self.card.styles]], np.float32)
+
+    def _run(self, image: np.ndarray, one_hot: np.ndarray | None) -> np.ndarray:
+        """Draw one (H, W, 3) uint8 tile, H and W multiples of the model's: (H, W) or (H, W, 3) uint8."""
+        x = image.transpose(2, 0, 1)[None].astype(np.float32)
+        x /= 127.5
+        x -= 1.0
+        feeds = {self._image: x} if one_hot is None else {self._image: x, "style": one_hot}
+        (y,) = self._session.run(None, feeds)
+        y = (y[0] + 1.0) * 127.5
+        sketch = np.clip(np.rint(y, out=y), 0, 255, out=y).astype(np.uint8)
+        return sketch[0] if len(sketch) == 1 else sketch.transpose(1, 2, 0)
+
+
+def _folder() -> Any:
+    return resources.files("silverpoint.synthesis").joinpath("models")
+
+
+def built_in() -> list[str]:
+    """The names of the models that come with the package."""
+    folder = _folder()
+    if not folder.is_dir():
+        return []
+    return sorted(
+        entry.name.removesuffix(".onnx") for entry in folder.iterdir() if entry.name.endswith(".onnx")
+    )
+
+
+def available() -> list[Card]:
+    """The cards of the models that come with the package: name, styles, direction, licence, metrics."""
+    cards = []
+    for name in built_in():
+        with resources.as_file(_folder().joinpath(f"{name}.onnx")) as path:
+            # without optimisation: only the card is wanted
+            metadata = _session(path, threads=1, optimize=False).get_modelmeta().custom_metadata_map
+            cards.append(read_card(metadata.get("silverpoint"), str(path)))
+    return cards
+
+
+def open_model(model: str | os.PathLike[str], *, threads: int | None = None) -> Model:
+    """The built-in model of that name, or the model file at that path. Raises ModelError."""
+    name = os.fspath(model)
+    if name.endswith(".onnx") or os.path.basename(name) != name:
+        return Model(name, threads=threads)
+    if name not in built_in():
+        known = ", ".join(built_in()) or "none"
+        raise ModelError(
+            f"no built-in model {name!r} (there are: {known}); a model file's name ends in .onnx"
+        )
+    with resources.as_file(_folder().joinpath(f"{name}.onnx")) as path:
+        return Model(path, threads=threads)

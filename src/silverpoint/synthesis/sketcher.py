@@ -1,0 +1,213 @@
+"""A photograph in, a drawing out: find the face, bring it to the scale the network draws at, draw."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Union
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from silverpoint.errors import FaceError, ImageError, UsageError
+from silverpoint.faces.align import align
+from silverpoint.faces.detect import Face, detect
+from silverpoint.image import read_image, write_image
+from silverpoint.synthesis.model import Card, Model, open_model
+
+VIEWS = ("portrait", "face", "whole")
+MAX_FACE_SCALE = 2.0  # of the training frame's: beyond it strokes thin out into contours
+MAX_PIXELS = 1_200_000  # of a drawing, unless a size is asked for
+SIZES = (16, 10_000)  # px of the long side that may be asked for
+
+Source = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A drawing. `image` is (H, W) uint8 grey, or (H, W, 3) uint8 RGB from a model that draws in colour."""
+
+    image: np.ndarray
+    style: str | None
+    faces: tuple[Face, ...]  # found in the photo, largest first, in its pixels; empty for the view "whole"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.image.shape[1], self.image.shape[0]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the drawing to `path`, whole or not at all; its suffix is the format. Raises ImageError."""
+        write_image(self.image, path)
+        return Path(path)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.image, dtype=dtype) if copy else np.asarray(self.image, dtype=dtype)
+
+    def _repr_png_(self) -> bytes:  # shown by notebooks
+        return png(self.image)
+
+
+class Sketcher:
+    """Draws photographs with one model. One sketcher serves any number of threads."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @property
+    def card(self) -> Card:
+        """The model's card: name, styles, licence, metrics."""
+        return self.model.card
+
+    def sketch(
+        self, image: Source, *, style: str | None = None, view: str = "portrait", size: int | None = None
+    ) -> Sketch:
+        """Draw a photograph: a path, the bytes or stream of a file, a PIL image, or a uint8 array.
+
+        `view` says what is drawn:
+        - "portrait": the whole picture, at the scale that suits its largest face;
+        - "face": the largest face alone, upright in the model's frame (200 x 250 px);
+        - "whole": the whole picture at its own scale; no face is looked for.
+
+        `size` is the long side of the drawing in px; without it a portrait has the size that shows strokes as
+        strokes, at most about 1.2 megapixels. Nothing is stretched or cropped (but to the frame, in the view
+        "face").
+
+        Raises ImageError if the image cannot be read, FaceError if there is no face in it, UsageError for a
+        style, view or size there is not.
+        """
+        if view not in VIEWS:
+            raise UsageError(f"there is no view {view!r}; choose from {', '.join(VIEWS)}")
+        self.check(style, size)
+        photo, name = _read(image)
+        if view == "whole":
+            return self._draw(_resized(photo, drawing_size(photo, None, size)), style, ())
+        faces = self._faces(photo, name)
+        if view == "face":
+            return self._draw(self._aligned(photo, faces[0], size), style, faces)
+        face_scale = eye_distance(faces[0]) / math.dist(*self.card.frame.eyes())
+        return self._draw(_resized(photo, drawing_size(photo, face_scale, size)), style, faces)
+
+    def sketch_faces(
+        self, image: Source, *, style: str | None = None, size: int | None = None
+    ) -> list[Sketch]:
+        """Draw every face of a photograph, the largest first, each as in the view "face" of `sketch`."""
+        self.check(style, size)
+        photo, name = _read(image)
+        faces = self._faces(photo, name)
+        return [self._draw(self._aligned(photo, face, size), style, (face,)) for face in faces]
+
+    def check(self, style: str | None, size: int | None) -> None:
+        self.card.style(style)
+        low, high = SIZES
+        if size is not None and not low <= size <= high:
+            raise UsageError(f"size must be between {low} and {high} px, not {size}")
+
+    def _faces(self, photo: np.ndarray, name: str) -> list[Face]:
+        faces = detect(photo, threads=self.model.threads)
+        if not faces:
+            raise FaceError(
+                f'{name}: no face found; `--face none` (view="whole") draws the whole picture as it is'
+            )
+        return faces
+
+    def _draw(self, photo: np.ndarray, style: str | None, faces: Sequence[Face]) -> Sketch:
+        drawing = self.model.draw(photo[None], style)[0]
+        return Sketch(np.ascontiguousarray(drawing), self.card.style(style), tuple(faces))
+
+    def _aligned(self, photo: np.ndarray, face: Face, size: int | None) -> np.ndarray:
+        """The face in the model's frame, enlarged to a long side of `size`: (H, W, 3) uint8."""
+        frame = self.card.frame
+        aligned, _ = align(photo, face, frame, (size or max(frame.size())) / max(frame.size()))
+        return aligned
+
+
+def load(model: str | os.PathLike[str] = "pencil", *, threads: int | None = None) -> Sketcher:
+    """A sketcher with a built-in model (see `available`) or a model file, on `threads` CPU threads.
+
+    Raises ModelError if there is no such model, or the file is damaged or not a silverpoint model.
+    """
+    return Sketcher(open_model(model, threads=threads))
+
+
+def eye_distance(face: Face) -> float:
+    """The distance between the eyes in px, as it would be were the head not turned.
+
+    A turned head brings the eyes together but not the mouth to the eyes; in the training frame the mouth is
+    55 px below the eyes, the eyes 50 px apart.
+    """
+    left, right, _, *mouth = np.asarray(face.points, float)
+    below = math.dist((left + right) / 2, (mouth[0] + mouth[1]) / 2)
+    return max(math.dist(left, right), below * 50 / 55)
+
+
+def drawing_size(photo: np.ndarray, face_scale: float | None, size: int | None) -> tuple[int, int]:
+    """(width, height) to draw `photo` (H, W, 3) at, in its proportions.
+
+    `face_scale` is the size of its face over that of the training frame's. With a `size` that is the long
+    side. Without, the face is drawn at up to MAX_FACE_SCALE if the photo has the detail (it is enlarged only
+    to bring the face to 1), and the whole at no more than MAX_PIXELS. Without a face the photo keeps its
+    size, up to MAX_PIXELS.
+    """
+    height, width = photo.shape[:2]
+    if size is not None:
+        scale = size / max(width, height)
+    else:
+        wanted = 1.0 if face_scale is None else min(max(face_scale, 1.0), MAX_FACE_SCALE) / face_scale
+        if 0.95 < wanted < 1.05:
+            wanted = 1.0  # pixel for pixel, where that is as good
+        scale = min(wanted, math.sqrt(MAX_PIXELS / (width * height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def png(image: np.ndarray) -> bytes:
+    """The bytes of a PNG file of the (H, W) or (H, W, 3) uint8 image."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _read(image: Source) -> tuple[np.ndarray, str]:
+    """The image as (H, W, 3) uint8 RGB, and its name in messages."""
+    if isinstance(image, Image.Image):
+        return read_image(_tiff(image)), "the image"
+    if not isinstance(image, np.ndarray):
+        photo = read_image(image)
+        return photo, os.fspath(image) if isinstance(image, (str, os.PathLike)) else "the image"
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in (2, 3)
+        or image.shape[2:] not in ((), (3,))
+        or 0 in image.shape
+    ):
+        raise ImageError(f"expected a (H, W, 3) or (H, W) uint8 array, got {image.shape} {image.dtype}")
+    return (image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)), "the image"
+
+
+def _tiff(image: Image.Image) -> bytes:
+    """A PIL image as a file: the reader knows what to do with every mode, depth and profile."""
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    stream = io.BytesIO()
+    try:
+        image.save(stream, "TIFF")
+    except OSError as error:
+        raise ImageError(
+            f"the image: cannot be used in mode {image.mode} ({error}); convert it to RGB"
+        ) from None
+    return stream.getvalue()
+
+
+def _resized(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`photo` (H, W, 3) uint8 at (width, height) `size`."""
+    height, width = photo.shape[:2]
+    if size == (width, height):
+        return photo
+    smaller = size[0] < width
+    method = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(photo).resize(size, method, reducing_gap=3.0 if smaller else None))
