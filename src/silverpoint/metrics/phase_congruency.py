@@ -1,0 +1,115 @@
+"""Phase congruency of Kovesi, with the constants of Zhang et al.'s FeatureSIM.m.
+
+A pixel is a feature where the Fourier components of the image are in phase. Four scales by four orientations
+of log-Gabor filters give each pixel an even and an odd response; PC is the energy their phases agree on, less
+what noise alone would give, over the sum of the responses' amplitudes.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SCALES, ORIENTATIONS = 4, 4
+MIN_WAVELENGTH, WAVELENGTH_RATIO = 6.0, 2.0
+SIGMA_ON_F = 0.55  # sigma of the log-Gabor over its centre frequency: about two octaves
+ANGULAR_SIGMA = math.pi / ORIENTATIONS / 1.2
+LOW_PASS_CUTOFF, LOW_PASS_ORDER = 0.45, 15
+NOISE_DEVIATIONS, NOISE_RESCALE = 2.0, 1.7
+EPSILON = 1e-4
+AMPLITUDE_FLOOR = (
+    1e-6  # not in the reference, which divides 0 by 0 on a constant image; responses are about 1 to 1000
+)
+
+
+def phase_congruency(grey: Tensor) -> Tensor:
+    """PC map of a batch: grey (B, H, W) float in [0, 255] -> (B, H, W) in [0, 1]."""
+    height, width = grey.shape[-2:]
+    even_bank, odd_bank, noise_gains = _filter_bank(height, width, grey.dtype, grey.device)
+    # Every filter is 0 at DC, so the mean changes nothing but float32's rounding.
+    spectrum = torch.fft.rfft2(grey - grey.mean(dim=(1, 2), keepdim=True))[:, None]
+    spectrum_i = spectrum * 1j
+    energy_all = torch.zeros_like(grey)
+    amplitude_all = torch.full_like(grey, AMPLITUDE_FLOOR)
+    for even_filters, odd_filters, noise_gain in zip(even_bank, odd_bank, noise_gains, strict=True):
+        even = torch.fft.irfft2(spectrum * even_filters, s=(height, width))  # (B, scales, H, W)
+        odd = torch.fft.irfft2(spectrum_i * odd_filters, s=(height, width))
+        amplitude = (even * even + odd * odd + 1e-20).sqrt()
+        sum_even, sum_odd = even.sum(dim=1), odd.sum(dim=1)
+        length = (sum_even * sum_even + sum_odd * sum_odd + 1e-20).sqrt() + EPSILON
+        mean_even, mean_odd = sum_even / length, sum_odd / length
+        across = torch.addcmul(even * mean_odd[:, None], odd, mean_even[:, None], value=-1).abs().sum(dim=1)
+        energy = sum_even * mean_even + sum_odd * mean_odd - across
+        threshold = _median(amplitude[:, 0].flatten(1)) * noise_gain
+        energy_all = energy_all + (energy - threshold[:, None, None]).clamp(min=0)
+        amplitude_all = amplitude_all + amplitude.sum(dim=1)
+    return energy_all / amplitude_all
+
+
+def _median(values: Tensor) -> Tensor:
+    """Row medians with the two middle values averaged: (B, N) -> (B,); torch.median takes the lower one."""
+    count = values.shape[1]
+    upper = values.kthvalue(count // 2 + 1, dim=1).values
+    if count % 2:
+        return upper
+    return (upper + values.kthvalue(count // 2, dim=1).values) / 2
+
+
+@lru_cache(maxsize=8)
+def _filter_bank(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, list[float]]:
+    """Even and odd filters on the half plane, each (orientations, scales, H, W // 2 + 1), and noise gains.
+
+    A filter G is real in frequency but not symmetric: ifft(F G) = even + i odd. With F the spectrum of a real
+    image, even = irfft(F (G(k) + G(-k)) / 2) and odd = irfft(-i F (G(k) - G(-k)) / 2), which halves the
+    plane. (PC does not see the sign of the odd part.) noise_gains[o] turns the median amplitude of the finest
+    scale into the noise threshold T of that orientation: every other term in T depends on the filters alone.
+    """
+    filters = _log_gabor_filters(height, width)
+    mirrored = np.roll(np.flip(filters, axis=(2, 3)), shift=(1, 1), axis=(2, 3))
+    half = width // 2 + 1
+    # A cached tensor born in inference mode could never take part in a backward pass.
+    with torch.inference_mode(False):
+        even = torch.from_numpy((filters + mirrored)[..., :half] / 2).to(device, dtype)
+        odd = torch.from_numpy((filters - mirrored)[..., :half] / 2).to(device, dtype)
+    return even, odd, [_noise_gain(per_scale) for per_scale in filters]
+
+
+def _noise_gain(filters: np.ndarray) -> float:
+    """T / median |response of the finest scale| for one orientation's filters (scales, H, W)."""
+    height, width = filters.shape[-2:]
+    kernels = np.fft.ifft2(filters).real * math.sqrt(height * width)
+    squares = (kernels**2).sum()
+    crossed = ((kernels.sum(axis=0) ** 2).sum() - squares) / 2
+    power = 1 / (math.log(2) * (filters[0] ** 2).sum())  # median of |response|^2 is log 2 times its mean
+    tau = math.sqrt(power * (2 * squares + 4 * crossed) / 2)
+    mean, deviation = tau * math.sqrt(math.pi / 2), tau * math.sqrt(2 - math.pi / 2)  # of a Rayleigh variable
+    return (mean + NOISE_DEVIATIONS * deviation) / NOISE_RESCALE
+
+
+def _log_gabor_filters(height: int, width: int) -> np.ndarray:
+    """Log-Gabor filters (orientations, scales, H, W), frequencies in fft order."""
+    y, x = np.meshgrid(_frequencies(height), _frequencies(width), indexing="ij")
+    radius, theta = np.hypot(x, y), np.arctan2(-y, x)
+    low_pass = 1 / (1 + (radius / LOW_PASS_CUTOFF) ** (2 * LOW_PASS_ORDER))
+    radius[0, 0] = 1
+    bank = np.empty((ORIENTATIONS, SCALES, height, width))
+    for orientation in range(ORIENTATIONS):
+        angle = orientation * math.pi / ORIENTATIONS
+        distance = np.abs(np.arctan2(np.sin(theta - angle), np.cos(theta - angle)))
+        spread = np.exp(-(distance**2) / (2 * ANGULAR_SIGMA**2))
+        for scale in range(SCALES):
+            wavelength = MIN_WAVELENGTH * WAVELENGTH_RATIO**scale
+            radial = np.exp(-(np.log(radius * wavelength) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2))
+            bank[orientation, scale] = radial * low_pass * spread
+    bank[..., 0, 0] = 0
+    return bank
+
+
+def _frequencies(size: int) -> np.ndarray:
+    """The reference's frequency axis in fft order; for odd sizes it divides by size - 1, not size."""
+    first = -(size // 2)
+    return np.fft.ifftshift(np.arange(first, first + size) / (size - size % 2))
