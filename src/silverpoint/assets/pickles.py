@@ -1,9 +1,9 @@
 """Arrays out of pickled weights, without running anything: torch files, TorchScript, pickled numpy arrays.
 
 A pickle may name any callable and have it called. This unpickler knows a dozen names, maps each to an inert
-stand-in of its own and refuses all others, so the worst a hostile file can do is fail to load. One reader serves
-every format, needs no torch, and does not lean on `torch.load(weights_only=True)`, which could be made to run code
-up to torch 2.5 (CVE-2025-32434).
+stand-in of its own and refuses all others, so the worst a hostile file can do is fail to load. One reader
+serves every format, needs no torch, and does not lean on `torch.load(weights_only=True)`, which could be made
+to run code up to torch 2.5 (CVE-2025-32434).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class _Dtype:
 
 
 class _Array:
-    """numpy.ndarray as pickled: an empty array, then its state (version, shape, dtype, fortran order, bytes)."""
+    """numpy.ndarray as pickled: an empty one, then (version, shape, dtype, fortran order, bytes)."""
 
     def __init__(self, *_: object) -> None:
         self.state: tuple[Any, ...] = ()

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from silverpoint.errors import AssetError
 
 
@@ -26,7 +28,7 @@ class PipSettings:
 
 
 def read_pip_settings(default_index: str) -> PipSettings:
-    """pip's settings, later sources winning: global, user and environment files, PIP_CONFIG_FILE, PIP_* variables.
+    """pip's settings; the later wins: global, user, environment's file, PIP_CONFIG_FILE, PIP_* variables.
 
     Indexes that are folders (`file://`) are left out: they mirror a few wheels, and are not read over HTTP.
     """
@@ -44,13 +46,18 @@ def read_pip_settings(default_index: str) -> PipSettings:
         cert=options.get("cert"),
         client_cert=options.get("client-cert"),
         proxy=options.get("proxy"),
-        timeout=float(options.get("timeout") or options.get("default-timeout") or 15),
+        timeout=_seconds(options.get("timeout") or options.get("default-timeout") or "15"),
     )
 
 
-def _config_files() -> list[Path]:
-    import platformdirs
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise AssetError(f"pip's timeout is set to {text!r}, which is no number of seconds") from None
 
+
+def _config_files() -> list[Path]:
     chosen = os.environ.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:  # pip's way to say "no configuration files at all"
         return []
