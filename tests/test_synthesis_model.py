@@ -1,0 +1,155 @@
+"""Model files: what is accepted, what is drawn, and that tiles change nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import card
+from silverpoint.errors import ModelError, UsageError
+from silverpoint.synthesis import model as models
+from silverpoint.synthesis.model import Model, available, built_in, open_model
+
+WriteModel = Callable[..., Path]
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (17, 300), (250, 200)])
+def test_draws_any_size_as_it_is(tiny_model: Path, shape: tuple[int, int]) -> None:
+    image = noise(*shape)
+    drawn = Model(tiny_model, threads=1).draw(image[None])
+    assert drawn.shape == (1, *shape)
+    assert drawn.dtype == np.uint8
+    np.testing.assert_allclose(drawn[0], image.mean(axis=2), atol=1)
+
+
+def test_style_changes_the_drawing(tiny_model: Path) -> None:
+    model = Model(tiny_model, threads=1)
+    grey = np.full((1, 20, 20, 3), 128, np.uint8)
+    np.testing.assert_array_equal(model.draw(grey), model.draw(grey, "cufs"))
+    assert model.draw(grey, "fs2k1").max() < model.draw(grey, "cufs").min()
+    with pytest.raises(UsageError, match="no style 'oil'; its styles: cufs, fs2k1"):
+        model.draw(grey, "oil")
+
+
+def test_a_model_without_styles_takes_none(tmp_path: Path, write_model: WriteModel) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", styles=[], default_style=None), threads=1)
+    assert model.draw(noise(20, 20)[None]).shape == (1, 20, 20)
+    with pytest.raises(UsageError, match="its styles: none"):
+        model.draw(noise(20, 20)[None], "cufs")
+
+
+def test_a_colour_model_draws_colour(tmp_path: Path, write_model: WriteModel) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", channels=3), threads=1)
+    assert model.draw(noise(40, 30)[None]).shape == (1, 40, 30, 3)
+
+
+def test_a_batch_is_drawn_as_its_images_are(tmp_path: Path, write_model: WriteModel) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", depth=3), threads=1)
+    images = np.stack([noise(50, 70, seed) for seed in range(3)])
+    singles = [model.draw(image[None])[0] for image in images]
+    np.testing.assert_array_equal(model.draw(images), singles)
+
+
+@pytest.mark.parametrize("shape", [(240, 250), (100, 611)])
+def test_tiles_give_the_untiled_drawing(
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", depth=6), threads=1)  # receptive radius 2 * 5 + 1 < margin
+    image = noise(*shape)[None]
+    whole = model.draw(image)
+    assert whole.std() > 5
+    monkeypatch.setattr(models, "TILE_PIXELS", 80 * 80)
+    np.testing.assert_array_equal(model.draw(image), whole)
+
+
+def test_a_margin_too_small_is_noticed(
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the test above proves something."""
+    model = Model(write_model(tmp_path / "m.onnx", depth=6, receptive_margin=0), threads=1)
+    image = noise(240, 250)[None]
+    whole = model.draw(image)
+    monkeypatch.setattr(models, "TILE_PIXELS", 80 * 80)
+    assert (model.draw(image) != whole).any()
+
+
+def test_threads_share_a_model(tmp_path: Path, write_model: WriteModel) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", depth=3), threads=1)
+    images = [noise(40 + 16 * n, 60, n)[None] for n in range(8)]
+    expected = [model.draw(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for drawn, wanted in zip(pool.map(model.draw, images), expected, strict=True):
+            np.testing.assert_array_equal(drawn, wanted)
+
+
+def test_the_card_is_read(tiny_model: Path) -> None:
+    read = Model(tiny_model, threads=1).card
+    assert (read.name, read.direction, read.styles) == ("tiny", "photo2sketch", ("cufs", "fs2k1"))
+    assert read.frame.size() == (200, 250)
+    assert read.metrics == {"fsim": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not a silverpoint model"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ("null", "damaged"),
+        (json.dumps({"format": 1}), "damaged"),
+        (json.dumps(card(direction="sideways")), "damaged"),
+        (json.dumps(card(default_style="oil")), "damaged"),
+        (json.dumps(card(size_multiple=0)), "damaged"),
+        (json.dumps(card(frame={"size": [200], "eyes": []})), "damaged"),
+        (json.dumps(card(format=2)), "newer than this silverpoint"),
+        (json.dumps(card(styles=[])), "not those of a silverpoint model"),
+    ],
+)
+def test_a_file_with_a_wrong_card_is_refused(
+    tmp_path: Path, write_model: WriteModel, text: str, says: str
+) -> None:
+    path = write_model(tmp_path / "m.onnx", text=text)
+    with pytest.raises(ModelError, match=says) as caught:
+        Model(path, threads=1)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing like a model", None])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, tiny_model: Path, content: bytes | None) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(tiny_model.read_bytes()[:100] if content is None else content)
+    with pytest.raises(ModelError, match=r"m\.onnx: ") as caught:
+        Model(path, threads=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_by_name_or_path(tmp_path: Path, tiny_model: Path) -> None:
+    assert open_model(tiny_model, threads=1).card.name == "tiny"
+    with pytest.raises(ModelError, match="no such model file"):
+        open_model(tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="no built-in model 'chalk'"):
+        open_model("chalk")
+
+
+def test_built_in_models_keep_their_promises() -> None:
+    """Every model that ships: found by name, licensed, light, and the same drawn in tiles."""
+    cards = available()
+    assert [card.name for card in cards] == built_in()
+    for shipped in cards:
+        model = open_model(shipped.name, threads=2)
+        assert shipped.licence
+        assert shipped.dataset
+        assert model.path.stat().st_size <= 6_000_000
+        drawn = {style: model.draw(noise(250, 200)[None], style) for style in shipped.styles or [None]}
+        for image in drawn.values():
+            assert image.shape[:3] == (1, 250, 200)
