@@ -30,11 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     try:
-        status = _run(argv)
+        try:
+            status = _run(argv)
+        except SystemExit as error:  # argparse: --help, --version, wrong usage
+            status = error.code if isinstance(error.code, int) else 2
         sys.stdout.flush()  # here, where a closed pipe is understood, and not at exit
         return status
-    except SystemExit as error:  # argparse: --help, --version, wrong usage
-        return error.code if isinstance(error.code, int) else 2
     except KeyboardInterrupt:
         print("silverpoint: interrupted", file=sys.stderr)
         return INTERRUPTED
