@@ -107,7 +107,7 @@ def test_debug_shows_the_traceback(argv: list[str], monkeypatch: pytest.MonkeyPa
 def test_a_closed_pipe_is_no_error() -> None:
     code = (
         "import sys; from silverpoint.cli import main, models\n"
-        "models.run = lambda args: print('a model')\n"
+        "models.run = lambda args: print('a model') or 0\n"
         "sys.exit(main.main(['models']))"
     )
     with subprocess.Popen(
