@@ -50,8 +50,8 @@ def state(name: str) -> State:
 def fetch(name: str, *, offline: bool | None = None, progress: bool | None = None) -> Path:
     """The path of a third-party file, checked, downloaded first if it is not in the cache.
 
-    `offline`: True never touches the network; None follows `SILVERPOINT_OFFLINE`. `progress` (on stderr): None
-    shows a bar on a terminal and a plain line elsewhere, False shows neither.
+    `offline`: True never touches the network; None follows `SILVERPOINT_OFFLINE`. `progress` (on stderr):
+    None shows a bar on a terminal and a plain line elsewhere, False shows neither.
 
     Raises UsageError for an unknown name, AssetError if the file cannot be had; nothing unchecked is kept.
     """
@@ -139,7 +139,7 @@ def _state(asset: Asset, path: Path) -> State:
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "absent"
     except OSError as error:
         raise AssetError(f"{path} cannot be read: {error.strerror or error}") from error

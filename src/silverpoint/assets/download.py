@@ -107,7 +107,7 @@ def _look_up(archive: Archive, index: str, session: requests.Session, timeout: f
 
 
 def _with_credentials(url: str, index: str) -> str:
-    """As pip: the user and password in the index's address serve for files on its host too, and only there."""
+    """As pip: the user and password in an index's address serve for files on its host too, only there."""
     ours, theirs = urlsplit(index), urlsplit(url)
     if "@" in ours.netloc and (ours.scheme, ours.hostname) == (theirs.scheme, theirs.hostname):
         credentials, host = ours.netloc.rpartition("@")[0], theirs.netloc.rpartition("@")[2]
