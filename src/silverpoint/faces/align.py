@@ -7,13 +7,15 @@ Coordinates are of pixel centres: (0, 0) is the centre of the top left pixel, x 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
 from silverpoint.errors import FaceError, UsageError
-from silverpoint.faces.detect import Face
+
+if TYPE_CHECKING:  # detect itself levels faces with warp
+    from silverpoint.faces.detect import Face
 
 Fill = Literal["edge", "white"] | tuple[int, int, int]
 
@@ -71,7 +73,7 @@ def eye_transform(face: Face | np.ndarray, frame: Frame = CUFS, scale: float = 1
 
     `face` is a Face, or points (2 or more, 2) that begin with the eye centres, the one on the left first.
     """
-    points = face.points if isinstance(face, Face) else np.asarray(face)
+    points: np.ndarray = np.asarray(getattr(face, "points", face))
     return similarity(points[:2], frame.eyes(scale))
 
 

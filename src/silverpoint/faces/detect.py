@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from silverpoint.errors import UsageError
+from silverpoint.faces.align import apply, invert, warp
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -22,13 +23,17 @@ STRIDES = (8, 16, 32)
 NMS_IOU = 0.3
 SMALLEST_SIDE = 16  # nothing narrower than this holds a face
 
-# The second look: where the five points are read again. The network places points in steps of its grid; at
-# 320 pixels of face a step is smallest, and shifted and mirrored looks average it out (docs/faces.md has the
-# figures).
+# The second look, where the five points are read again (docs/faces.md has the figures). The network places
+# points in steps of its grid: a step is smallest, measured in faces, on a face of about 320 pixels, and what
+# is left of it averages out over mirrored and shifted looks. It also wants faces upright: of a turned one it
+# finds the points as if it were not, and says so only by a lower score.
 FACE_SIDE = 320
-TILE_SIDE = 416
-SHIFTS = ((0.0, 0.0), (0.04, 0.03))
+MOST_ZOOM = 8.0
+SHIFTS = ((0, 0), (13, 10))
 MIRRORED = [1, 0, 2, 4, 3]
+SURE = 0.92  # most upright faces score more; faces turned by 50 degrees or more score less
+TURNED_SCORE, TURNED_GAIN = 0.85, 0.02  # what a quarter turn must score, and gain, to be believed
+LEVEL = np.array([[-0.2, -0.1], [0.2, -0.1], [0.0, 0.1], [-0.16, 0.3], [0.16, 0.3]]) @ (1, 1j)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +107,23 @@ def _search(
 ) -> np.ndarray:
     """Faces (N, 15) of the whole picture, searched at longest side `side` with a margin of its edge
     pixels."""
-    width, height = picture.size
-    scale = side / max(width, height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
+    pixels, factor = _resize(picture, side / max(picture.size))
     border = round(margin * side)
     if border:
         pixels = np.pad(pixels, ((border, border), (border, border), (0, 0)), mode="edge")
     found = _run(session, pixels, min_score)
-    factor = np.array([width / size[0], height / size[1]], np.float32)
-    points = found[:, :14].reshape(-1, 7, 2)  # row 1 is the box's size, the others are places
-    points[:, [0, 2, 3, 4, 5, 6]] = (points[:, [0, 2, 3, 4, 5, 6]] - border + 0.5) * factor - 0.5
-    points[:, 1] *= factor
-    return found
+    places = found[:, [0, 1, *range(4, 14)]].reshape(-1, 6, 2)
+    places = (places - border + 0.5) / factor - 0.5
+    return np.column_stack(
+        [places[:, 0], found[:, 2:4] / factor, places[:, 1:].reshape(-1, 10), found[:, 14]]
+    )
+
+
+def _resize(picture: Image.Image, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture `scale` times as large, and by how much exactly it grew in x and y."""
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
+    return pixels, np.array(size, np.float64) / picture.size
 
 
 def _run(session: InferenceSession, pixels: np.ndarray, min_score: float) -> np.ndarray:
@@ -169,44 +178,72 @@ def _suppress(found: np.ndarray) -> np.ndarray:
 
 
 def _face(session: InferenceSession, picture: Image.Image, row: np.ndarray) -> Face:
-    """The face of one row, its points read again at a scale and in looks where the network places them
-    best."""
-    points = row[4:14].reshape(5, 2)
-    side = float(row[2:4].max())
-    centre = row[:2] + row[2:4] / 2
-    zoom = min(FACE_SIDE / side, 4.0)
-    tile = TILE_SIDE if zoom < 4 else -(-int(TILE_SIDE * side * zoom / FACE_SIDE) // 32) * 32
-    looks = []
-    for shift in SHIFTS:
-        pixels, corner = _crop(picture, centre + np.array(shift) * side, tile / zoom, tile)
+    """The face of one row, its points read again: levelled, large, in several looks."""
+    image, factor = np.asarray(picture), np.ones(2)
+    if max(row[2:4]) > FACE_SIDE:
+        image, factor = _resize(picture, FACE_SIDE / max(row[2:4]))
+    box = np.concatenate([(row[:2] + 0.5) * factor - 0.5, row[2:4] * factor])
+    points, score = (row[4:14].reshape(5, 2) + 0.5) * factor - 0.5, float(row[14])
+    angle, turned = _roll(points), False
+    for _ in range(4):
+        seen, seen_score = _read(session, image, box, angle)
+        if seen is None:
+            break
+        if seen_score < SURE and not turned:
+            turned = True
+            quarters = [angle + quarter * np.pi / 2 for quarter in range(4)]
+            scores = [_read(session, image, box, turn, SHIFTS[:1])[1] for turn in quarters]
+            if max(scores) > max(TURNED_SCORE, scores[0] + TURNED_GAIN):
+                angle = quarters[int(np.argmax(scores))]
+                continue
+        points, score = seen, max(score, seen_score)
+        previous, angle = angle, _roll(points)
+        if abs(np.angle(np.exp(1j * (angle - previous)))) < np.radians(8):
+            break
+    points = (points + 0.5) / factor - 0.5
+    x, y, width, height = (float(value) for value in row[:4])
+    return Face((x, y, width, height), points.astype(np.float32), min(score, 1.0))
+
+
+def _roll(points: np.ndarray) -> float:
+    """By what angle the face is turned clockwise from upright: of the similarity that takes LEVEL to the
+    points."""
+    z = points @ (1, 1j)
+    return float(np.angle(np.vdot(LEVEL - LEVEL.mean(), z - z.mean())))
+
+
+def _read(
+    session: InferenceSession,
+    image: np.ndarray,
+    box: np.ndarray,
+    angle: float,
+    shifts: tuple[tuple[int, int], ...] = SHIFTS,
+) -> tuple[np.ndarray | None, float]:
+    """The points (5, 2) of the face in `box`, seen turned back by `angle`, and the score; (None, 0.0) if
+    unseen."""
+    side = float(max(box[2], box[3]))
+    zoom = float(np.clip(FACE_SIDE / side, 1.0, MOST_ZOOM))
+    tile = -(-int(1.3 * side * zoom) // 32) * 32
+    turn = zoom * np.exp(-1j * angle)
+    shift = (tile - 1) / 2 * (1 + 1j) - turn * complex(box[0] + box[2] / 2, box[1] + box[3] / 2)
+    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    pixels = warp(image, matrix, (tile + 16, tile + 16))
+    looks, scores = [], []
+    for right, down in shifts:
+        window = pixels[down : down + tile, right : right + tile]
         for mirrored in (False, True):
-            found = _run(session, pixels[:, ::-1] if mirrored else pixels, 0.3)
+            found = _run(session, window[:, ::-1] if mirrored else window, 0.3)
             if not len(found):
                 continue
-            seen = found[:, 4:14].reshape(-1, 5, 2)
-            if mirrored:
-                seen = seen[:, MIRRORED] * [-1, 1] + [tile - 1, 0]
-            seen = (seen + 0.5) / zoom - 0.5 + corner
-            # Neighbours may be in the tile too: ours is the one nearest to where it was.
-            distance = np.linalg.norm(seen - points, axis=2).mean(axis=1)
-            nearest = int(distance.argmin())
-            if distance[nearest] < 0.15 * side:
-                looks.append(seen[nearest])
-    if looks:
-        points = np.mean(looks, axis=0)
-    x, y, width, height = (float(value) for value in row[:4])
-    return Face((x, y, width, height), points.astype(np.float32), float(min(row[14], 1.0)))
-
-
-def _crop(picture: Image.Image, centre: np.ndarray, side: float, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A square of the picture as (size, size, 3), edge pixels where it leaves the picture; and its corner
-    there."""
-    corner = np.floor(centre - side / 2)
-    left, top = (int(value) for value in corner)
-    extent = int(np.ceil(side)) + 1
-    box = (max(left, 0), max(top, 0), min(left + extent, picture.width), min(top + extent, picture.height))
-    pixels = np.asarray(picture.crop(box))
-    border = ((box[1] - top, top + extent - box[3]), (box[0] - left, left + extent - box[2]), (0, 0))
-    tile = Image.fromarray(np.pad(pixels, border, mode="edge"))
-    tile = tile.resize((size, size), Image.Resampling.BICUBIC, box=(0, 0, side, side))
-    return np.asarray(tile), corner
+            # Neighbours may be in the tile too: ours is the one in the middle.
+            off = np.linalg.norm(found[:, :2] + found[:, 2:4] / 2 - tile / 2, axis=1)
+            nearest = int(off.argmin())
+            if off[nearest] < 0.3 * tile:
+                seen = found[nearest, 4:14].reshape(5, 2)
+                if mirrored:
+                    seen = seen[MIRRORED] * (-1, 1) + (tile - 1, 0)
+                looks.append(seen + np.array([right, down]))
+                scores.append(found[nearest, 14])
+    if not looks:
+        return None, 0.0
+    return apply(invert(matrix), np.mean(looks, axis=0)), float(np.mean(scores))
