@@ -18,6 +18,7 @@ COMMANDS = {
     "sketch": "photo(s) into pencil sketch(es)",
     "photo": "sketch(es) into photo(s)",
     "models": "the models that come with silverpoint, with licence and scores",
+    "assets": "third-party weights: list them, fetch them",
 }
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell makes of SIGINT and SIGPIPE
 
@@ -64,7 +65,10 @@ def _run(argv: list[str]) -> int:
         if name == command:
             module = import_module(f"silverpoint.cli.{name}")
             module.add_parser(subparsers)
-            subparsers.choices[name].add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+            # SUPPRESS: a default here would undo `silverpoint --debug sketch`
+            subparsers.choices[name].add_argument(
+                "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
         else:
             subparsers.add_parser(name, help=text, add_help=False)
     if not argv:

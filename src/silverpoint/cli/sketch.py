@@ -161,14 +161,19 @@ def report(outcomes: Iterable[Outcome], total: int, args: argparse.Namespace) ->
 
 
 def as_record(outcome: Outcome, all_faces: bool) -> dict[str, Any]:
-    """What --json prints of an input; `output` is a list with --all-faces."""
+    """What --json prints of an input; `output` is a list with --all-faces.
+
+    Of the faces, boxes (left, top, width, height) and points (eyes, nose, corners of the mouth) are fractions of
+    the picture's width and height, and so hold for the photo and for a drawing of the whole of it.
+    """
+    width, height = outcome.photo_size or (1, 1)
     return {
         "input": outcome.source,
         "output": outcome.outputs if all_faces else next(iter(outcome.outputs), None),
         "faces": [
             {
-                "box": [round(float(x), 1) for x in face.box],
-                "points": [[round(float(x), 1) for x in point] for point in face.points],
+                "box": [round(float(v) / n, 4) for v, n in zip(face.box, (width, height) * 2, strict=True)],
+                "points": [[round(float(x) / width, 4), round(float(y) / height, 4)] for x, y in face.points],
                 "score": round(float(face.score), 3),
             }
             for face in outcome.faces

@@ -36,6 +36,7 @@ class Outcome:
     source: str
     outputs: list[str] = field(default_factory=list)
     faces: tuple[Face, ...] = ()  # found in the photo
+    photo_size: tuple[int, int] | None = None  # as it was read: what `faces` refer to
     size: tuple[int, int] | None = None  # width and height of the drawing, of the first if there are several
     style: str | None = None
     seconds: float = 0.0
@@ -124,6 +125,7 @@ def save(sketches: Sequence[Sketch], target: str, options: Options) -> list[str]
 def describe(outcome: Outcome, sketches: Sequence[Sketch]) -> None:
     """Note in `outcome` what the drawings of its photo are."""
     outcome.faces = tuple(face for sketch in sketches for face in sketch.faces)
+    outcome.photo_size = sketches[0].photo_size
     outcome.size, outcome.style = sketches[0].size, sketches[0].style
 
 

@@ -16,12 +16,14 @@ from PIL import Image, ImageOps
 from silverpoint.errors import FaceError, ImageError, UsageError
 from silverpoint.faces.align import align
 from silverpoint.faces.detect import Face, detect
+from silverpoint.image import MAX_PIXELS as MAX_READ
 from silverpoint.image import read_image, write_image
 from silverpoint.synthesis.model import Card, Model, open_model
 
 VIEWS = ("portrait", "face", "whole")
 MAX_FACE_SCALE = 2.0  # of the training frame's: beyond it strokes thin out into contours
 MAX_PIXELS = 1_200_000  # of a drawing, unless a size is asked for
+READ_PIXELS = 4_000_000  # of a photo, for a drawing of at most MAX_PIXELS
 SIZES = (16, 10_000)  # px of the long side that may be asked for
 
 Source = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray]
@@ -33,7 +35,8 @@ class Sketch:
 
     image: np.ndarray
     style: str | None
-    faces: tuple[Face, ...]  # found in the photo, largest first, in its pixels; empty for the view "whole"
+    faces: tuple[Face, ...]  # found in the photo, largest first; none for the view "whole"
+    photo_size: tuple[int, int]  # (width, height) of the photo as it was read, which is what `faces` refer to
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,23 +86,25 @@ class Sketcher:
         if view not in VIEWS:
             raise UsageError(f"there is no view {view!r}; choose from {', '.join(VIEWS)}")
         self.check(style, size)
-        photo, name = _read(image)
-        if view == "whole":
-            return self._draw(_resized(photo, drawing_size(photo, None, size)), style, ())
-        faces = self._faces(photo, name)
+        # The face alone may need all of the photo's detail; the whole of it, drawn, has far fewer pixels.
+        max_pixels = MAX_READ if view == "face" else min(MAX_READ, max(READ_PIXELS, (size or 0) ** 2))
+        photo, name = _read(image, max_pixels)
+        faces = [] if view == "whole" else self._faces(photo, name)
         if view == "face":
-            return self._draw(self._aligned(photo, faces[0], size), style, faces)
-        face_scale = eye_distance(faces[0]) / math.dist(*self.card.frame.eyes())
-        return self._draw(_resized(photo, drawing_size(photo, face_scale, size)), style, faces)
+            framed = self._aligned(photo, faces[0], size)
+        else:
+            face_scale = eye_distance(faces[0]) / math.dist(*self.card.frame.eyes()) if faces else None
+            framed = _resized(photo, drawing_size(photo, face_scale, size))
+        return self._draw(framed, style, faces, photo)
 
     def sketch_faces(
         self, image: Source, *, style: str | None = None, size: int | None = None
     ) -> list[Sketch]:
         """Draw every face of a photograph, the largest first, each as in the view "face" of `sketch`."""
         self.check(style, size)
-        photo, name = _read(image)
+        photo, name = _read(image, MAX_READ)
         faces = self._faces(photo, name)
-        return [self._draw(self._aligned(photo, face, size), style, (face,)) for face in faces]
+        return [self._draw(self._aligned(photo, face, size), style, [face], photo) for face in faces]
 
     def check(self, style: str | None, size: int | None) -> None:
         self.card.style(style)
@@ -115,9 +120,12 @@ class Sketcher:
             )
         return faces
 
-    def _draw(self, photo: np.ndarray, style: str | None, faces: Sequence[Face]) -> Sketch:
-        drawing = self.model.draw(photo[None], style)[0]
-        return Sketch(np.ascontiguousarray(drawing), self.card.style(style), tuple(faces))
+    def _draw(
+        self, framed: np.ndarray, style: str | None, faces: Sequence[Face], photo: np.ndarray
+    ) -> Sketch:
+        """The sketch of what is `framed` (H, W, 3) uint8 of `photo`."""
+        drawing = np.ascontiguousarray(self.model.draw(framed[None], style)[0])
+        return Sketch(drawing, self.card.style(style), tuple(faces), (photo.shape[1], photo.shape[0]))
 
     def _aligned(self, photo: np.ndarray, face: Face, size: int | None) -> np.ndarray:
         """The face in the model's frame, enlarged to a long side of `size`: (H, W, 3) uint8."""
@@ -171,12 +179,12 @@ def png(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _read(image: Source) -> tuple[np.ndarray, str]:
-    """The image as (H, W, 3) uint8 RGB, and its name in messages."""
+def _read(image: Source, max_pixels: int) -> tuple[np.ndarray, str]:
+    """The image as (H, W, 3) uint8 RGB, of at most `max_pixels` if it is a file, and its name in messages."""
     if isinstance(image, Image.Image):
-        return read_image(_tiff(image)), "the image"
+        return read_image(_tiff(image), max_pixels=max_pixels), "the image"
     if not isinstance(image, np.ndarray):
-        photo = read_image(image)
+        photo = read_image(image, max_pixels=max_pixels)
         return photo, os.fspath(image) if isinstance(image, (str, os.PathLike)) else "the image"
     if (
         image.dtype != np.uint8
