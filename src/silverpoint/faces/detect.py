@@ -150,8 +150,7 @@ def _decode(
     columns: int,
     min_score: float,
 ) -> np.ndarray:
-    """One level of the network's grid as rows of 15, those of at least `min_score`: as OpenCV's
-    FaceDetectorYN."""
+    """The cells of one level that score at least `min_score` as rows of 15, as OpenCV's FaceDetectorYN."""
     scores = np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1))
     kept = np.flatnonzero(scores >= min_score)
     cells = np.stack([kept % columns, kept // columns], axis=1).astype(np.float32)
@@ -194,8 +193,10 @@ def _face(session: InferenceSession, picture: Image.Image, row: np.ndarray) -> F
             quarters = [angle + quarter * np.pi / 2 for quarter in range(4)]
             scores = [_read(session, image, box, turn, SHIFTS[:1])[1] for turn in quarters]
             if max(scores) > max(TURNED_SCORE, scores[0] + TURNED_GAIN):
-                angle = quarters[int(np.argmax(scores))]
+                angle, score = quarters[int(np.argmax(scores))], max(scores)
                 continue
+        if seen_score < score - 0.1:  # the close look sees worse, in noise for one
+            break
         points, score = seen, max(score, seen_score)
         previous, angle = angle, _roll(points)
         if abs(np.angle(np.exp(1j * (angle - previous)))) < np.radians(8):
@@ -206,8 +207,7 @@ def _face(session: InferenceSession, picture: Image.Image, row: np.ndarray) -> F
 
 
 def _roll(points: np.ndarray) -> float:
-    """By what angle the face is turned clockwise from upright: of the similarity that takes LEVEL to the
-    points."""
+    """The angle by which a face with these points is turned clockwise from LEVEL, in radians."""
     z = points @ (1, 1j)
     return float(np.angle(np.vdot(LEVEL - LEVEL.mean(), z - z.mean())))
 
@@ -219,8 +219,7 @@ def _read(
     angle: float,
     shifts: tuple[tuple[int, int], ...] = SHIFTS,
 ) -> tuple[np.ndarray | None, float]:
-    """The points (5, 2) of the face in `box`, seen turned back by `angle`, and the score; (None, 0.0) if
-    unseen."""
+    """The points (5, 2) of the face in `box` seen turned back by `angle`, and their score, or (None, 0)."""
     side = float(max(box[2], box[3]))
     zoom = float(np.clip(FACE_SIDE / side, 1.0, MOST_ZOOM))
     tile = -(-int(1.3 * side * zoom) // 32) * 32
