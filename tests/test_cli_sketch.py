@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -21,9 +22,26 @@ import pytest
 from PIL import Image
 
 from silverpoint.cli.main import main
+from silverpoint.faces.detect import Face, detect
 
 Run = Callable[..., tuple[int, str, str]]
 SCRIPT = "import sys; from silverpoint.cli.main import main; sys.exit(main())"
+
+
+SEEN: dict[bytes, list[Face]] = {}
+
+
+@pytest.fixture(autouse=True)
+def detect_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of these tests draw the same portrait: its face is looked for once."""
+
+    def remembered(image: np.ndarray, **options: Any) -> list[Face]:
+        key = hashlib.sha256(image.tobytes()).digest()
+        if key not in SEEN:
+            SEEN[key] = detect(image, **options)
+        return SEEN[key]
+
+    monkeypatch.setattr("silverpoint.synthesis.sketcher.detect", remembered)
 
 
 @pytest.fixture
@@ -443,6 +461,39 @@ def test_photos_are_never_drawn_over(run: Run, album: Path, arguments: list[str]
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert {name: (album / name).read_bytes() for name in files(album)} == before
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are text there")
+def test_names_that_are_not_text(tiny_model: Path, me: Path) -> None:
+    name = os.fsdecode(b"m\xe9.jpg")
+    os.rename(me, me.with_name(name))
+    done = pipe(tiny_model, str(me.with_name(name)))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"/m\xe9-sketch.png\n")
+    done = pipe(tiny_model, str(me.with_name(name)), "--overwrite", "--json")
+    assert json.loads(done.stdout)["input"] == str(me.with_name(name))
+
+
+def test_names_with_spaces_are_kept(run: Run, me: Path) -> None:
+    me.rename("a  b.jpg")
+    assert run("a  b.jpg")[:2] == (0, "a  b-sketch.png\n")
+    Path("c  d.jpg").touch()
+    assert run("c  d.jpg")[2].startswith("silverpoint: c  d.jpg: is empty")
+
+
+def test_a_folder_that_cannot_be_listed(run: Run, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if os.fspath(folder).endswith("trip"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr("silverpoint.synthesis.jobs.os.scandir", refuse)
+    status, _, err = run("album", "-r")
+    assert status == 1
+    assert "silverpoint: album/trip: cannot be listed (Permission denied)\n" in err
+    assert files(album.with_name("album-sketches")) == ["a.png", "b.png", "c.png"]
 
 
 def test_folders_and_globs_without_photos(run: Run, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from silverpoint.synthesis.model import available
 
     for card in available():
-        print(json.dumps(dataclasses.asdict(card), ensure_ascii=False) if args.json else describe(card))
+        print(json.dumps(dataclasses.asdict(card)) if args.json else describe(card))
     return 0
 
 

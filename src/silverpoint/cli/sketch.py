@@ -150,7 +150,7 @@ def report(outcomes: Iterable[Outcome], total: int, args: argparse.Namespace) ->
         else:
             drawn += 1
         if args.json:
-            print(json.dumps(as_record(outcome, args.all_faces), ensure_ascii=False), flush=True)
+            print(json.dumps(as_record(outcome, args.all_faces)), flush=True)
         elif not quiet:
             for path in outcome.outputs:
                 print(path, flush=True)
@@ -163,8 +163,8 @@ def report(outcomes: Iterable[Outcome], total: int, args: argparse.Namespace) ->
 def as_record(outcome: Outcome, all_faces: bool) -> dict[str, Any]:
     """What --json prints of an input; `output` is a list with --all-faces.
 
-    Of the faces, boxes (left, top, width, height) and points (eyes, nose, corners of the mouth) are fractions of
-    the picture's width and height, and so hold for the photo and for a drawing of the whole of it.
+    Of the faces, boxes (left, top, width, height) and points (eyes, nose, corners of the mouth) are fractions
+    of the picture's width and height, and so hold for the photo and for a drawing of the whole of it.
     """
     width, height = outcome.photo_size or (1, 1)
     return {
@@ -212,7 +212,7 @@ def _stream(args: argparse.Namespace, options: Options, sketcher: Sketcher) -> i
     if to_stdout and (args.json or args.all_faces or sys.stdout.isatty()):
         raise UsageError("the drawing would go to standard output; give a file with -o")
     source = args.inputs[0]
-    outcome = batch.Outcome("standard input" if source == "-" else source)
+    outcome = batch.Outcome(source)
     start = time.perf_counter()
     try:
         photo = sys.stdin.buffer.read() if source == "-" else source
@@ -223,7 +223,7 @@ def _stream(args: argparse.Namespace, options: Options, sketcher: Sketcher) -> i
         else:
             outcome.outputs = batch.save(sketches, args.output, options)
     except SilverpointError as error:
-        outcome.error = batch.error_line(outcome.source, error)
+        outcome.error = batch.error_line("standard input" if source == "-" else source, error)
     outcome.seconds = time.perf_counter() - start
     return report([outcome], 1, args)
 

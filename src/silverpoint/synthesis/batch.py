@@ -141,12 +141,10 @@ def error_line(source: str, error: Exception) -> str:
     if isinstance(error, SilverpointError):
         line = str(error)
     elif isinstance(error, MemoryError):
-        line = (
-            f"{source}: not enough memory; ask for less with --size, or draw fewer at once with --threads 1"
-        )
-    elif isinstance(error, OSError):
-        line = f"{source}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        line = "not enough memory; ask for less with --size, or draw fewer at once with --threads 1"
+    elif isinstance(error, OSError) and error.strerror:
+        line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
-        line = f"{source}: unexpected {type(error).__name__}: {error}; --debug shows where, please report it"
-    line = " ".join(line.split())
+        line = f"unexpected {type(error).__name__}: {error}; --debug shows where, please report it"
+    line = " ".join(line.splitlines())
     return line if source in line else f"{source}: {line}"

@@ -83,8 +83,9 @@ def _sources(inputs: Sequence[str], recursive: bool, output: str | None) -> list
     found: list[_Source] = []
     for name in inputs:
         if os.path.isdir(name):
-            photos = sorted(_photos_in(name, recursive, os.path.realpath(output or os.devnull)))
-            found += [_Source(path, name) for path in photos]
+            drawings = os.path.realpath(output or os.devnull)
+            photos = sorted(_photos_in(name, name, recursive, drawings), key=lambda photo: photo.path)
+            found += photos
             if not photos:
                 hint = "" if recursive else "; --recursive looks into its folders too"
                 found.append(_Source(name, error=f"{name}: no photos in this folder{hint}"))
@@ -109,17 +110,22 @@ def _without_drawings(sources: list[_Source], kind: str) -> list[_Source]:
     return [s for s in sources if not ((match := drawing.fullmatch(s.path)) and match[1] in names)]
 
 
-def _photos_in(folder: str, recursive: bool, drawings: str) -> Iterator[str]:
+def _photos_in(folder: str, root: str, recursive: bool, drawings: str) -> Iterator[_Source]:
     """The photos in a folder by their suffix, but not in the folder `drawings`, nor what is hidden."""
-    with os.scandir(folder) as entries:
+    try:
+        entries = os.scandir(folder)
+    except OSError as error:
+        yield _Source(folder, error=f"{folder}: cannot be listed ({error.strerror})")
+        return
+    with entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if recursive and entry.is_dir(follow_symlinks=False):
                 if os.path.realpath(entry.path) != drawings:
-                    yield from _photos_in(entry.path, recursive, drawings)
+                    yield from _photos_in(entry.path, root, recursive, drawings)
             elif _suffix(entry.name) in PHOTO_SUFFIXES and entry.is_file():
-                yield entry.path
+                yield _Source(entry.path, root)
 
 
 def _suffix(path: str) -> str:
@@ -168,10 +174,10 @@ def _target(photo: _Source, output: str | None, kind: str, level: int) -> str:
 def _refuse_overlap(photos: list[_Source], targets: list[str], numbered: bool) -> None:
     """UsageError if a photo would be drawn over, or might be as the targets are still to be numbered."""
     same = _canonicaliser()
-    sources = {same(photo.path): photo.path for photo in photos}
+    sources = {same(photo.path).casefold(): photo.path for photo in photos}  # case may not matter to the disk
     folders = {os.path.dirname(path) for path in sources} if numbered else set()
     for target in targets:
-        path = same(target)
+        path = same(target).casefold()
         if path in sources or os.path.dirname(path) in folders:
             over = sources.get(path, "the photos in its folder")
             raise UsageError(f"{target}: would be drawn over {over}; choose another folder with -o")
