@@ -1,0 +1,115 @@
+"""Joint geometry for photo and sketch; light, colour and background for the photo alone.
+
+Everything is a function of tensors and a torch.Generator, so a step's batch depends on its seed and nothing else.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Probabilities and ranges. `Augmentation.none()` leaves the centre crop as it is."""
+
+    flip: float = 0.5
+    scale: tuple[float, float] = (0.8, 1.5)  # of photo and sketch together; log-uniform
+    rotation: float = 6.0  # degrees, either way
+    shift: float = 0.0  # pixels, either way, where the crop is not smaller than the picture
+    tone: float = 0.85  # probability that light and colour change
+    background: float = 0.5  # probability that the background is replaced, where a saliency map exists
+
+    @classmethod
+    def none(cls) -> "Augmentation":
+        return cls(flip=0.0, scale=(1.0, 1.0), rotation=0.0, shift=0.0, tone=0.0, background=0.0)
+
+
+def uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def sample_crop(images: Tensor, size: int, a: Augmentation, generator: torch.Generator) -> Tensor:
+    """(C, H, W) float -> (C, size, size): one random similarity of all channels, bilinear, edges replicated.
+
+    The crop stays inside the picture where the picture is large enough for it.
+    """
+    _, h, w = images.shape
+    low, high = a.scale
+    low = max(low, min(size / w, high)) if (low, high) != (1.0, 1.0) else low
+    scale = math.exp(uniform(math.log(low), math.log(high), generator))
+    angle = math.radians(uniform(-a.rotation, a.rotation, generator))
+    flip = -1.0 if uniform(0, 1, generator) < a.flip else 1.0
+    span = size / scale  # side of the crop in picture pixels
+    cx, cy = (_centre(side, span, a.shift, generator) for side in (w, h))
+    # output coordinates in [-1, 1] -> picture coordinates in [-1, 1] (align_corners=False)
+    cos, sin = math.cos(angle) * span, math.sin(angle) * span
+    theta = torch.tensor(
+        [
+            [flip * cos / w, -sin / w, 2 * cx / w - 1],
+            [flip * sin / h, cos / h, 2 * cy / h - 1],
+        ],
+        dtype=images.dtype,
+        device=images.device,
+    )
+    if scale < 1:  # a grid sample does not average: shrink by area first
+        images = F.interpolate(images[None], scale_factor=scale, mode="bilinear", antialias=True)[0]
+    grid = F.affine_grid(theta[None], [1, images.shape[0], size, size], align_corners=False)
+    return F.grid_sample(images[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def _centre(side: int, span: float, shift: float, generator: torch.Generator) -> float:
+    """Where a crop of `span` pixels lies on a picture side: anywhere inside, or in the middle when larger."""
+    if span < side:
+        return uniform(span / 2, side - span / 2, generator)
+    return side / 2 + uniform(-shift, shift, generator)
+
+
+def change_tone(photo: Tensor, generator: torch.Generator) -> Tensor:
+    """(3, H, W) in [0, 1] -> the same under other light: exposure, contrast, colour, shading, grain."""
+    _, h, w = photo.shape
+    gains = torch.exp(0.12 * torch.randn(3, 1, 1, generator=generator)).to(photo.device)
+    grey = photo.mean(0, keepdim=True)
+    saturation = 0.0 if uniform(0, 1, generator) < 0.15 else uniform(0.5, 1.4, generator)
+    x = (grey + (photo - grey) * saturation) * gains
+    x = x.clamp(1e-4, 1) ** math.exp(uniform(-0.55, 0.55, generator))
+    direction = uniform(0, 2 * math.pi, generator)
+    ramp = torch.linspace(-1, 1, w)[None] * math.cos(direction) + torch.linspace(-1, 1, h)[:, None] * math.sin(direction)
+    x = x * torch.exp(uniform(0, 0.35, generator) * ramp).to(photo.device)
+    contrast = uniform(0.7, 1.25, generator)
+    x = (x - 0.5) * contrast + 0.5 + uniform(-0.12, 0.12, generator)
+    if uniform(0, 1, generator) < 0.3:
+        x = x + uniform(0, 0.04, generator) * torch.randn(x.shape, generator=generator).to(x.device)
+    if uniform(0, 1, generator) < 0.25:  # a soft or enlarged photo
+        small = uniform(0.45, 0.9, generator)
+        x = F.interpolate(x[None], scale_factor=small, mode="bilinear", antialias=True)
+        x = F.interpolate(x, size=(h, w), mode="bicubic", align_corners=False)[0]
+    return x.clamp(0, 1)
+
+
+def replace_background(photo: Tensor, person: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
+    """Put another background behind the person.
+
+    photo (3, H, W), person (1, H, W) and `other` (3, h, w, any photo) in [0, 1]. The background is a plain colour,
+    a gradient, soft clouds, or the corner of the other photo. On a white background it is multiplied in, which
+    leaves no white fringe around hair.
+    """
+    _, h, w = photo.shape
+    kind = int(uniform(0, 4, generator))
+    if kind == 0:
+        new = torch.rand(3, 1, 1, generator=generator).expand(3, h, w)
+    elif kind == 1:
+        grey = torch.rand(1, 2, 2, generator=generator)
+        new = (grey + 0.15 * torch.randn(3, 1, 1, generator=generator)).expand(3, 2, 2)
+    elif kind == 2:
+        new = torch.rand(3, 5, 5, generator=generator)
+    else:
+        side = 0 if uniform(0, 1, generator) < 0.5 else other.shape[2] * 3 // 4
+        new = other[:, : other.shape[1] // 4, side : side + other.shape[2] // 4].cpu()
+    new = F.interpolate(new[None], size=(h, w), mode="bilinear", align_corners=True)[0].clamp(0, 1).to(photo.device)
+    behind = photo[:, person[0] < 0.05]
+    if behind.numel() and float(behind.mean()) > 0.93:
+        new = new * photo
+    return person * photo + (1 - person) * new

@@ -1,0 +1,31 @@
+"""Where the person is: U-2-Net p (Qin et al. 2020), through ONNX Runtime, from the asset `u2netp`."""
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+SIZE = 320
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+def saliency(photo: np.ndarray) -> np.ndarray:
+    """photo (H, W, 3) uint8 RGB -> (H, W) uint8, 255 on the salient person, stretched to its full range."""
+    small = np.asarray(
+        Image.fromarray(photo).resize((SIZE, SIZE), Image.Resampling.BILINEAR), dtype=np.float32
+    )
+    x = (small / max(float(small.max()), 1.0) - MEAN) / STD
+    session = _session()
+    out = session.run(None, {session.get_inputs()[0].name: x.transpose(2, 0, 1)[None]})[0][0, 0]
+    low, high = float(out.min()), float(out.max())
+    mask = Image.fromarray(((out - low) / max(high - low, 1e-6) * 255 + 0.5).astype(np.uint8))
+    return np.asarray(mask.resize(photo.shape[1::-1], Image.Resampling.BILINEAR))
+
+
+@lru_cache(maxsize=1)
+def _session():  # type: ignore[no-untyped-def]
+    import onnxruntime
+
+    from silverpoint.assets import fetch
+
+    return onnxruntime.InferenceSession(str(fetch("u2netp")), providers=["CPUExecutionProvider"])

@@ -1,0 +1,136 @@
+"""What every method is: networks, losses and settings, with nothing about files, devices, epochs or logging."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from silverpoint.data.augment import Augmentation
+from silverpoint.data.batches import Batch
+from silverpoint.errors import UsageError
+
+Losses = Mapping[str, Tensor]  # scalars, already weighted: their sum is what the optimizer descends
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """Adam over `parameters`; the trainer multiplies `lr` by the method's schedule."""
+
+    parameters: list[nn.Parameter]
+    lr: float
+    betas: tuple[float, float] = (0.5, 0.999)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training with optimizers of its own; `epochs` in units of the method's n_epochs_total."""
+
+    name: str
+    epochs: int
+
+
+def setting(default: Any, source: str, choices: tuple[Any, ...] = (), low: float | None = None) -> Any:
+    """A field of a `Settings` dataclass: its default, where that comes from, and what values are allowed."""
+    return field(default=default, metadata={"source": source, "choices": choices, "low": low})
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """Settings every method has. The schedule is constant, then falls linearly to zero (pix2pix, CUT)."""
+
+    batch_size: int = setting(1, "pix2pix, section 3.3", low=1)
+    n_epochs: int = setting(100, "pix2pix: constant learning rate", low=0)
+    n_epochs_decay: int = setting(100, "pix2pix: linear decay to zero", low=0)
+    crop_size: int = setting(256, "pix2pix, section 6.1", low=32)
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value, low, choices = getattr(self, f.name), f.metadata.get("low"), f.metadata.get("choices")
+            if low is not None and value < low:
+                raise UsageError(f"{f.name} must be at least {low}, not {value}")
+            if choices and value not in choices:
+                raise UsageError(f"{f.name} must be one of {', '.join(map(str, choices))}, not {value}")
+
+
+class Method(nn.Module):
+    """Base of the methods. A subclass sets the class attributes and implements the four functions below."""
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[CommonSettings]]
+    directions: ClassVar[tuple[str, ...]] = ("photo2sketch",)
+    priors: ClassVar[tuple[str, ...]] = ()  # names of the dataset's priors a batch must carry
+    augmentation: ClassVar[Augmentation] = Augmentation.none()
+    clean_paper: ClassVar[bool] = False  # whether sketches are cleaned of tints, smudges and scanner corners
+
+    def __init__(self, settings: CommonSettings, styles: tuple[str, ...]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.styles = styles
+        self.progress = 0.0  # fraction of the stage's training that is done; the trainer keeps it
+
+    def stages(self) -> list[Stage]:
+        return [Stage("main", self.settings.n_epochs + self.settings.n_epochs_decay)]
+
+    def start_stage(self, stage: Stage) -> None:
+        """Called before the optimizers of `stage` are made."""
+
+    def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
+        """Yields (optimizer name, losses) in the order of the updates.
+
+        The trainer descends the sum of each before it asks for the next, so what is computed after a `yield`
+        sees the updated weights. Only the named optimizer's parameters receive gradients.
+        """
+        raise NotImplementedError
+
+    def synthesizer(self, direction: str) -> nn.Module:
+        """The module that synthesis needs, and nothing else: what is averaged (EMA), sampled and exported.
+
+        Its forward takes the photo or sketch and the style one-hot and returns an image in [-1, 1].
+        """
+        raise NotImplementedError
+
+    def lr_factor(self, stage: Stage) -> float:
+        """Constant for n_epochs, then linear to zero over n_epochs_decay."""
+        total = self.settings.n_epochs + self.settings.n_epochs_decay
+        done = self.progress * total
+        if done <= self.settings.n_epochs:
+            return 1.0
+        return max(0.0, (total - done) / max(1, self.settings.n_epochs_decay))
+
+    def average_decay(self) -> float | None:
+        """Decay of the exponential moving average of the synthesizer, or None for no averaging."""
+        return None
+
+    @torch.no_grad()
+    def synthesize(self, batch: Batch, direction: str = "photo2sketch") -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] from the photo (or sketch) alone."""
+        source = batch.photo if direction == "photo2sketch" else batch.sketch
+        return self.synthesizer(direction)(source, batch.style)
+
+
+_REGISTRY: dict[str, Callable[[], type[Method]]] = {}
+
+
+def register(name: str, load: Callable[[], type[Method]]) -> None:
+    _REGISTRY[name] = load
+
+
+def names() -> list[str]:
+    return sorted(_REGISTRY)
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a registered method; raises UsageError naming the nearest match."""
+    if name not in _REGISTRY:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, _REGISTRY, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
+        raise UsageError(f"there is no method {name!r}; {hint}")
+    return _REGISTRY[name]()

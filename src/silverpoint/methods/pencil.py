@@ -1,0 +1,110 @@
+"""pencil: the light student that ships with silverpoint. Ours, not a paper's.
+
+A small prior-free generator conditioned on the hand it draws in (nets/pencil.py), trained on real pairs with
+L1, VGG-19 perceptual and conditional least-squares adversarial terms, on photographs whose light, colour and
+background are varied so that the drawing does not depend on them (data/augment.py).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from silverpoint.data.augment import Augmentation
+from silverpoint.data.batches import Batch
+from silverpoint.losses.adversarial import MODES, adversarial
+from silverpoint.losses.perceptual import feature_l1
+from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
+from silverpoint.nets.init import normal_init
+from silverpoint.nets.patchgan import PatchGAN
+from silverpoint.nets.pencil import PencilNet
+from silverpoint.nets.vgg import load_vgg19
+
+# The normalised VGG-19 has activations near one in every layer, so the deeper, sparser taps need no large weights.
+STROKES = {"relu1_1": 0.25, "relu2_1": 0.5, "relu3_1": 1.0}
+# What a stroke belongs to is judged at half resolution: a wider view at a quarter of the cost.
+FORMS = {"relu2_1": 0.5, "relu4_1": 1.0}
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    batch_size: int = setting(6, "ours", low=1)
+    n_epochs: int = setting(10, "ours", low=0)
+    n_epochs_decay: int = setting(14, "ours", low=0)
+    crop_size: int = setting(176, "ours: the largest crop that leaves a 200-pixel frame room to be scaled", low=32)
+    lr: float = setting(5e-4, "ours")
+    lr_discriminator: float = setting(2e-4, "ours")
+    lambda_l1: float = setting(15.0, "ours", low=0)
+    lambda_perceptual: float = setting(4.0, "ours", low=0)
+    lambda_gan: float = setting(2.0, "ours", low=0)
+    gan_mode: str = setting("lsgan", "ours", choices=MODES)
+    discriminator_width: int = setting(32, "ours", low=8)
+    ema: float = setting(0.998, "ours: decay of the averaged generator", low=0)
+    freeze_norm: float = setting(0.7, "ours: fraction of the training after which batch statistics are fixed", low=0)
+
+
+class Pencil(Method):
+    name = "pencil"
+    Settings = Settings
+    augmentation = Augmentation()
+    clean_paper = True
+    settings: Settings
+
+    def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
+        super().__init__(settings, styles)
+        self.generator = PencilNet(len(styles))
+        self.discriminator = PatchGAN(4 + len(styles), width=settings.discriminator_width)
+        normal_init(self.discriminator)
+        self.vgg = [load_vgg19({**STROKES, **FORMS})] if settings.lambda_perceptual else []  # in a list: not part of the checkpoint
+
+    def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
+        s = self.settings
+        return {
+            "discriminator": OptimizerSpec(list(self.discriminator.parameters()), s.lr_discriminator),
+            "generator": OptimizerSpec(list(self.generator.parameters()), s.lr),
+        }
+
+    def training_step(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
+        s = self.settings
+        # Small batches make noisy statistics; finishing on the ones that synthesis will use removes the mismatch.
+        for module in self.generator.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.train(self.progress < s.freeze_norm)
+        fake = self.generator(batch.photo, batch.style)
+        style_planes = batch.style[:, :, None, None].expand(-1, -1, *batch.photo.shape[2:])
+        condition = torch.cat([batch.photo, style_planes], 1)
+
+        logits_fake = self.discriminator(torch.cat([condition, fake.detach()], 1))
+        logits_real = self.discriminator(torch.cat([condition, batch.sketch], 1))
+        yield "discriminator", {
+            "d_fake": adversarial(logits_fake, real=False, mode=s.gan_mode) / 2,
+            "d_real": adversarial(logits_real, real=True, mode=s.gan_mode) / 2,
+        }
+
+        logits = self.discriminator(torch.cat([condition, fake], 1))
+        losses = {
+            "g_gan": s.lambda_gan * adversarial(logits, real=True, mode=s.gan_mode),
+            "g_l1": s.lambda_l1 * F.l1_loss(fake.float(), batch.sketch),
+        }
+        if self.vgg:
+            losses["g_perceptual"] = s.lambda_perceptual * self._perceptual(fake, batch.sketch)
+        yield "generator", losses
+
+    def _perceptual(self, fake: Tensor, real: Tensor) -> Tensor:
+        vgg = self.vgg[0].to(fake.device)
+        loss = fake.new_zeros((), dtype=torch.float32)
+        for taps, scale in ((STROKES, 1), (FORMS, 2)):
+            fake_scaled, real_scaled = (F.avg_pool2d((x + 1) / 2, scale) for x in (fake, real))
+            with torch.no_grad():
+                target = vgg(real_scaled, taps)
+            loss = loss + feature_l1(vgg(fake_scaled, taps), target, taps)
+        return loss
+
+    def synthesizer(self, direction: str) -> nn.Module:
+        return self.generator
+
+    def average_decay(self) -> float | None:
+        return self.settings.ema or None
+

@@ -1,0 +1,60 @@
+"""Settings from flags and YAML: typed, checked, and refused with the nearest match when misspelt."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from silverpoint.errors import UsageError
+from silverpoint.methods.method import CommonSettings
+
+
+def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """['--lambda_l1', '10', '--lr=1e-4'] -> {'lambda_l1': '10', 'lr': '1e-4'}; dashes and underscores are alike."""
+    found: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        flag, _, value = rest.pop(0).partition("=")
+        if not flag.startswith("--"):
+            raise UsageError(f"unexpected argument {flag!r}")
+        if not value:
+            if not rest:
+                raise UsageError(f"{flag} needs a value")
+            value = rest.pop(0)
+        found[flag[2:].replace("-", "_")] = value
+    return found
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The `settings` of a run's settings.yaml, or a plain mapping of settings."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: not a readable settings file ({error})") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: settings must be a mapping of names to values")
+    return dict(content.get("settings", content))
+
+
+def build_settings(cls: type[CommonSettings], values: Mapping[str, Any]) -> CommonSettings:
+    """An instance of a method's Settings from names and values (strings are converted to the field's type)."""
+    types = get_type_hints(cls)
+    known = {f.name: types[f.name] for f in dataclasses.fields(cls)}
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise UsageError(f"there is no setting --{name}; {hint}")
+    return cls(**{name: _convert(name, value, known[name]) for name, value in values.items()})
+
+
+def _convert(name: str, value: Any, kind: type) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        return kind(value)
+    except (TypeError, ValueError, KeyError):
+        raise UsageError(f"--{name} must be {kind.__name__}, not {value!r}") from None
