@@ -153,10 +153,8 @@ def _targets(photos: list[_Source], output: str | None, kind: str) -> list[str]:
 
 def _target(photo: _Source, output: str | None, kind: str, level: int) -> str:
     """The drawing of me.jpg: me.png; to avoid others me.jpg.png (level 1) or folder-me.jpg.png (level 2)."""
-    inside = (
-        os.path.relpath(photo.path, photo.root) if photo.root is not None else os.path.basename(photo.path)
-    )
-    folder, name = os.path.split(inside)
+    above = os.path.dirname(photo.path) if photo.root is None else photo.root
+    folder, name = os.path.split(photo.path[len(os.path.join(above, "")) :] if above else photo.path)
     if level == 0:
         name = os.path.splitext(name)[0]
     if level == 2:
