@@ -112,6 +112,8 @@ def _session(path: Path, threads: int, optimize: bool = True) -> Any:
     options.enable_mem_pattern = (
         False  # plans for one size; with every photo another it holds twice the memory
     )
+    # Waiting threads would otherwise spin and take the cores from whoever else computes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
