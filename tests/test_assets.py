@@ -61,11 +61,14 @@ class Index:
         self.answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
         self.asked: list[str] = []
         self.checksums = True
+        self.links_to = "../.."
+        self.passwords: list[str | None] = []
         index = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 index.asked.append(self.path)
+                index.passwords.append(self.headers.get("Authorization"))
                 index.answer(self)
 
             def log_message(self, *_: object) -> None:
@@ -80,11 +83,11 @@ class Index:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         if handler.path in self.answers:
             return self.answers[handler.path](handler)
-        if handler.path == "/simple/pack/":
+        if handler.path in ("/simple/pack/", "/second/pack/"):
             links = []
             for name, data in self.files.items():
                 fragment = f"#sha256={sha256(data)}" if self.checksums else ""
-                links.append(f'<a href="../../files/{name}{fragment}">{name}</a>')
+                links.append(f'<a href="{self.links_to}/files/{name}{fragment}">{name}</a>')
             return send(handler, f"<html><body>{''.join(links)}</body></html>".encode(), "text/html")
         name = handler.path.rpartition("/")[2]
         if handler.path.startswith("/files/") and name in self.files:
@@ -321,6 +324,7 @@ def test_a_conversion_that_gives_other_bytes_is_refused_and_not_kept(publish):
 def test_a_cached_file_that_was_tampered_with_is_replaced(harm, publish):
     publish()
     path = fetch("net")
+    assert state("net") == "ready"  # this process has found it sound, and must still notice
     path.write_bytes(harm(CONTENT))
     assert state("net") == "damaged"
     assert fetch("net").read_bytes() == CONTENT
@@ -361,20 +365,33 @@ def test_what_every_index_answered_is_in_the_error(index, publish, monkeypatch):
     assert "\n" not in message
 
 
-def test_the_password_of_an_index_serves_its_files_and_is_never_shown(index, publish, monkeypatch):
+def test_an_index_that_sends_damage_is_passed_over_for_the_next(index, publish, monkeypatch):
     publish()
-    seen = []
+    good = index.files["pack-1.whl"]
+    index.answers["/files/pack-1.whl"] = lambda handler: send(
+        handler, damaged(good) if len(index.downloads()) == 1 else good
+    )
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"http://{index.host}/second/")
+    assert fetch("net").read_bytes() == CONTENT
+    assert len(index.downloads()) == 2
 
-    def guarded(handler: BaseHTTPRequestHandler) -> None:
-        seen.append(handler.headers.get("Authorization"))
-        path, index.answers = handler.path, {}
-        index.answer(handler)
-        index.answers = {"/files/pack-1.whl": guarded} if path.startswith("/simple") else {}
 
-    index.answers = {"/simple/pack/": guarded}
+@pytest.mark.parametrize(
+    ("files", "same_host"), [("../..", True), ("http://127.0.0.1:{}", True), ("http://localhost:{}", False)]
+)
+def test_the_password_of_an_index_goes_to_its_own_host_only(files, same_host, index, publish, monkeypatch):
+    publish()
+    index.links_to = files.format(index.server.server_port)
     monkeypatch.setenv("PIP_INDEX_URL", index.url.replace("127", "me:secret@127"))
-    fetch("net").unlink()
-    assert seen == ["Basic " + base64.b64encode(b"me:secret").decode()] * 2
+    assert fetch("net").read_bytes() == CONTENT
+    password = "Basic " + base64.b64encode(b"me:secret").decode()
+    assert index.passwords == [password, password if same_host else None]
+
+
+def test_the_password_of_an_index_is_never_shown(index, publish, monkeypatch):
+    publish()
+    monkeypatch.setenv("PIP_INDEX_URL", index.url.replace("127", "me:secret@127"))
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://me:secret@127.0.0.1:9/simple/")
     index.files.clear()
     with pytest.raises(AssetError) as caught:
         fetch("net")

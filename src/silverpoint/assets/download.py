@@ -109,10 +109,8 @@ def _look_up(archive: Archive, index: str, session: requests.Session, timeout: f
 def _with_credentials(url: str, index: str) -> str:
     """As pip: the user and password in an index's address serve for files on its host too, only there."""
     ours, theirs = urlsplit(index), urlsplit(url)
-    if "@" in ours.netloc and (ours.scheme, ours.hostname) == (theirs.scheme, theirs.hostname):
-        credentials, host = ours.netloc.rpartition("@")[0], theirs.netloc.rpartition("@")[2]
-        return theirs._replace(netloc=f"{credentials}@{host}").geturl()
-    return url
+    same_host = ours.netloc.rpartition("@")[2] == theirs.netloc.rpartition("@")[2]
+    return theirs._replace(netloc=ours.netloc).geturl() if same_host and ours.scheme == theirs.scheme else url
 
 
 def _stream(
