@@ -1,5 +1,6 @@
-"""The yardstick: every number as docs/metrics.md defines it, from Python, the command line and the trainer."""
+"""The yardstick: every number as docs/metrics.md defines it, wherever it is called from."""
 
+from silverpoint.metrics.evaluate import evaluate
 from silverpoint.metrics.fid import features_to_statistics, fid, statistics_to_fid
 from silverpoint.metrics.fsim import fsim, fsimc
 from silverpoint.metrics.images import GEOMETRIES, to_geometry
@@ -16,6 +17,7 @@ __all__ = [
     "LPIPS",
     "METRICS",
     "Measurements",
+    "evaluate",
     "features_to_statistics",
     "fid",
     "fsim",

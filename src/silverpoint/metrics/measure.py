@@ -53,11 +53,13 @@ def measure(
     fill: float = 0.0,
     metrics: Iterable[str] = METRICS,
     device: str | torch.device = "cpu",
+    progress: Callable[[int], None] | None = None,
 ) -> Measurements:
     """Measure pairs of uint8 images, (H, W) grey or (H, W, 3) RGB: an (N, H, W) array or any sequence.
 
     PSNR, SSIM, MS-SSIM and FSIM see grey (PIL's L); FSIMc, LPIPS, FID and KID see the image as it is. A
     metric that cannot be had is left out with its reason; sizes that do not match raise ValueError.
+    `progress` is told how many pairs were done since it was told last.
     """
     if len(fake) != len(real):
         raise ValueError(f"{len(fake)} fake images against {len(real)} real ones; they are compared in pairs")
@@ -95,6 +97,8 @@ def measure(
             if inception is not None:
                 for side, images in zip(features, colour, strict=True):
                     side.append(inception_features([images], inception))
+            if progress is not None:
+                progress(len(fakes))
     if found.n:
         found.per_image = {name: torch.cat(values[name]).double().cpu().numpy() for name in functions}
         if inception is not None:

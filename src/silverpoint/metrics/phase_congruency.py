@@ -26,35 +26,38 @@ AMPLITUDE_FLOOR = (
 
 def phase_congruency(grey: Tensor) -> Tensor:
     """PC map of a batch: grey (B, H, W) float in [0, 255] -> (B, H, W) in [0, 1]."""
-    height, width = grey.shape[-2:]
-    even_bank, odd_bank, noise_gains = _filter_bank(height, width, grey.dtype, grey.device)
+    bank = _filter_bank(*grey.shape[-2:], grey.dtype, grey.device)
+    if grey.device.type != "cpu":
+        return _phase_congruency(grey, *bank)
+    # One image's responses fit the processor's cache; a batch's do not, which costs half the speed.
+    return torch.cat([_phase_congruency(one, *bank) for one in grey.split(1)])
+
+
+def _phase_congruency(grey: Tensor, even_bank: Tensor, odd_bank: Tensor, noise_gains: list[float]) -> Tensor:
+    width = grey.shape[2]
+    # keeps the gradient of a root of 0 finite
+    tiny = torch.full((), 1e-20, dtype=grey.dtype, device=grey.device)
     # Every filter is 0 at DC, so the mean changes nothing but float32's rounding.
     spectrum = torch.fft.rfft2(grey - grey.mean(dim=(1, 2), keepdim=True))[:, None]
     spectrum_i = spectrum * 1j
     energy_all = torch.zeros_like(grey)
     amplitude_all = torch.full_like(grey, AMPLITUDE_FLOOR)
     for even_filters, odd_filters, noise_gain in zip(even_bank, odd_bank, noise_gains, strict=True):
-        even = torch.fft.irfft2(spectrum * even_filters, s=(height, width))  # (B, scales, H, W)
-        odd = torch.fft.irfft2(spectrum_i * odd_filters, s=(height, width))
-        amplitude = (even * even + odd * odd + 1e-20).sqrt()
+        # irfft2 in two steps, which is a quarter faster; (B, scales, H, W)
+        even = torch.fft.irfft(torch.fft.ifft(spectrum * even_filters, dim=2), n=width)
+        odd = torch.fft.irfft(torch.fft.ifft(spectrum_i * odd_filters, dim=2), n=width)
+        amplitude = torch.addcmul(torch.addcmul(tiny, even, even), odd, odd).sqrt()
         sum_even, sum_odd = even.sum(dim=1), odd.sum(dim=1)
-        length = (sum_even * sum_even + sum_odd * sum_odd + 1e-20).sqrt() + EPSILON
+        energy = torch.addcmul(torch.addcmul(tiny, sum_even, sum_even), sum_odd, sum_odd)
+        length = energy.sqrt() + EPSILON
         mean_even, mean_odd = sum_even / length, sum_odd / length
         across = torch.addcmul(even * mean_odd[:, None], odd, mean_even[:, None], value=-1).abs().sum(dim=1)
-        energy = sum_even * mean_even + sum_odd * mean_odd - across
-        threshold = _median(amplitude[:, 0].flatten(1)) * noise_gain
+        energy = energy / length - across  # sum over scales of E mean_E + O mean_O - |E mean_O - O mean_E|
+        # of an even count's two middle values torch takes the lower, the reference their mean: 1e-6 in FSIM
+        threshold = amplitude[:, 0].flatten(1).median(dim=1).values * noise_gain
         energy_all = energy_all + (energy - threshold[:, None, None]).clamp(min=0)
         amplitude_all = amplitude_all + amplitude.sum(dim=1)
     return energy_all / amplitude_all
-
-
-def _median(values: Tensor) -> Tensor:
-    """Row medians with the two middle values averaged: (B, N) -> (B,); torch.median takes the lower one."""
-    count = values.shape[1]
-    upper = values.kthvalue(count // 2 + 1, dim=1).values
-    if count % 2:
-        return upper
-    return (upper + values.kthvalue(count // 2, dim=1).values) / 2
 
 
 @lru_cache(maxsize=8)
