@@ -14,11 +14,18 @@ from silverpoint import __version__
 from silverpoint.errors import SilverpointError, UsageError
 
 # Each is silverpoint.cli.<name> with add_parser(subparsers) and run(args) -> exit status; and, where argparse
-# cannot tell an option's value from an input, rewrite(argv) -> argv.
+# cannot tell an option's value from an input, rewrite(argv) -> argv. With TAKES_SETTINGS, run(args, unknown) gets
+# the arguments the parser does not know, which are a method's settings.
 COMMANDS = {
     "sketch": "photo(s) into pencil sketch(es)",
     "photo": "sketch(es) into photo(s)",
     "models": "the models that come with silverpoint, with licence and scores",
+    "prepare": "turn a downloaded database into a dataset folder",
+    "train": "train a method",
+    "synthesize": "every image of a split, named by id",
+    "evaluate": "score synthesised images against real ones",
+    "export": "write a run's synthesis network as one ONNX file",
+    "methods": "what can be trained, and the settings of each",
     "assets": "third-party weights: list them, fetch them",
 }
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell makes of SIGINT and SIGPIPE
@@ -79,8 +86,12 @@ def _run(argv: list[str]) -> int:
         parser.print_help(sys.stderr)
         return 2
     rewrite = getattr(module, "rewrite", None)
-    args = parser.parse_args(rewrite(argv) if rewrite else argv)
+    args, unknown = parser.parse_known_args(rewrite(argv) if rewrite else argv)
     assert module is not None  # parse_args has refused what is no command
+    if getattr(module, "TAKES_SETTINGS", False):
+        return int(module.run(args, unknown))
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return int(module.run(args))
 
 

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+TAKES_SETTINGS = True
 EXAMPLE = """\
 example:
   silverpoint train pix2pix cufs/ --out runs/pix2pix --epochs 200
@@ -34,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--style-weights", default="", metavar="STYLE=W,...", help="draw a style's pairs W times as often"
     )
-    parser.set_defaults(run=run, takes_settings=True)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, settings_flags: list[str]) -> int:

@@ -46,6 +46,8 @@ class Settings(CommonSettings):
 
 
 class Pencil(Method):
+    """The light student that ships with silverpoint: small, styled, for any photo."""
+
     name = "pencil"
     Settings = Settings
     augmentation = Augmentation()

@@ -47,6 +47,8 @@ class UNetSynthesizer(nn.Module):
 
 
 class Pix2Pix(Method):
+    """Conditional GAN with a U-Net and L1 (Isola et al., CVPR 2017): the baseline."""
+
     name = "pix2pix"
     Settings = Settings
     directions = ("photo2sketch", "sketch2photo")

@@ -1,0 +1,49 @@
+"""silverpoint synthesize RUN DATASET --split test --out DIR"""
+
+import argparse
+from pathlib import Path
+
+EXAMPLE = """\
+example:
+  silverpoint synthesize runs/pencil cufs/ --split test --subset CUHK --out fakes/
+  silverpoint evaluate --fake fakes/ --real cufs/sketches/CUHK
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    parser = subparsers.add_parser(
+        "synthesize",
+        help="every image of a split, named by id",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("dataset", type=Path, metavar="DATASET")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for <id>.png")
+    parser.add_argument("--split", default="test", help="train, val or test (default test)")
+    parser.add_argument("--subset", help="only this subset, e.g. CUHK")
+    parser.add_argument("--direction", choices=("photo2sketch", "sketch2photo"))
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from silverpoint.data.pairs import read_split
+    from silverpoint.errors import UsageError
+    from silverpoint.image import write_image
+    from silverpoint.training.export import load_run
+    from silverpoint.training.validation import synthesize_examples
+
+    method, nets = load_run(args.source, args.checkpoint)
+    direction = args.direction or min(nets)
+    if direction not in nets:
+        raise UsageError(f"{args.source}: has no direction {direction}; it has {', '.join(sorted(nets))}")
+    examples = read_split(args.dataset, args.split, args.subset)
+    images = synthesize_examples(nets[direction], examples, method.styles, direction, torch.device("cpu"))
+    args.out.mkdir(parents=True, exist_ok=True)
+    for example, image in zip(examples, images, strict=True):
+        write_image(image, args.out / f"{example.id}.png")
+    print(f"{args.out}: {len(images)} images")
+    return 0
