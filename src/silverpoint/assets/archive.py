@@ -15,6 +15,7 @@ from silverpoint.errors import AssetError
 def read_members(file: IO[bytes], archive: Archive, members: tuple[Member, ...]) -> list[bytes]:
     """The members' bytes in order, each checked. Raises AssetError if one is missing, damaged or altered."""
     try:
+        file.seek(0)  # another asset may have been read from it before
         if archive.filename.endswith((".whl", ".zip")):
             with zipfile.ZipFile(file) as opened:
                 return [_zip_member(opened, member) for member in members]

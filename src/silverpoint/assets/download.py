@@ -57,7 +57,6 @@ def downloaded(archive: Archive, folder: Path, progress: bool | None) -> Iterato
             except _FAILURES as error:
                 answers.append(_answer(index, error))
                 continue
-            file.seek(0)
             yield file
             return
     raise AssetError("; ".join(answers))
