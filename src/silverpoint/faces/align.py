@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from silverpoint.errors import FaceError, UsageError
@@ -45,7 +46,7 @@ CUFS_RELEASED = Frame(200, 250, (74.0, 125.0), (125.0, 125.0))
 """Where the eyes of the released crops are when measured."""
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def similarity(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     """The rotation, scale and shift, (2, 3), that takes `source` (N, 2) closest to `target` in least squares.
 
     N >= 2; two points are met exactly. With points as complex numbers a similarity without reflection is z ->
@@ -68,7 +69,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[m.real, -m.imag, t.real], [m.imag, m.real, t.imag]])
 
 
-def eye_transform(face: Face | np.ndarray, frame: Frame = CUFS, scale: float = 1.0) -> np.ndarray:
+def eye_transform(face: Face | ArrayLike, frame: Frame = CUFS, scale: float = 1.0) -> np.ndarray:
     """The transform, (2, 3), from the image to `frame` drawn `scale` times as large, from the two eyes alone.
 
     `face` is a Face, or points (2 or more, 2) that begin with the eye centres, the one on the left first.
@@ -77,7 +78,7 @@ def eye_transform(face: Face | np.ndarray, frame: Frame = CUFS, scale: float = 1
     return similarity(points[:2], frame.eyes(scale))
 
 
-def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply(matrix: np.ndarray, points: ArrayLike) -> np.ndarray:
     """Points (..., 2) moved by a transform; float64."""
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
@@ -90,7 +91,7 @@ def invert(matrix: np.ndarray) -> np.ndarray:
 
 def align(
     image: np.ndarray,
-    face: Face | np.ndarray,
+    face: Face | ArrayLike,
     frame: Frame = CUFS,
     scale: float = 1.0,
     fill: Fill = "edge",
