@@ -74,7 +74,7 @@ def detect(
     for side, margin in searches:
         found = _search(session, picture, side, margin, min_score)
         if len(found):
-            faces = [_face(session, picture, row) for row in found]
+            faces = [_face(session, image, picture, row) for row in found]
             return sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)
     return []
 
@@ -176,9 +176,9 @@ def _suppress(found: np.ndarray) -> np.ndarray:
     return found[kept]
 
 
-def _face(session: InferenceSession, picture: Image.Image, row: np.ndarray) -> Face:
+def _face(session: InferenceSession, image: np.ndarray, picture: Image.Image, row: np.ndarray) -> Face:
     """The face of one row, its points read again: levelled, large, in several looks."""
-    image, factor = np.asarray(picture), np.ones(2)
+    factor = np.ones(2)
     if max(row[2:4]) > FACE_SIDE:
         image, factor = _resize(picture, FACE_SIDE / max(row[2:4]))
     box = np.concatenate([(row[:2] + 0.5) * factor - 0.5, row[2:4] * factor])
