@@ -17,10 +17,9 @@ from silverpoint.faces.align import CUFS, Frame
 from silverpoint.synthesis.tiles import grid
 
 FORMAT = 1  # of the card in the file's metadata; a file of a newer format is refused
-BORDER = (
-    16  # px of replicated edge around the picture, so that zero padding inside the network meets no stroke
-)
-TILE_PIXELS = 1_400_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
+# Zero padding inside the network shows at the border of a drawing: it falls on this many px of replicated edge.
+BORDER = 48
+TILE_PIXELS = 1_500_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
 
 
 @dataclass(frozen=True)
