@@ -47,15 +47,15 @@ def ms_ssim(fake: Tensor, real: Tensor) -> Tensor:
 
 def _ssim_maps(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """Luminance and contrast-structure maps (B, C, H - 10, W - 10); SSIM is their product (2004, Eq. 13)."""
-    # Moments about the image's mean: in float32, E[x^2] - E[x]^2 of near-white paper would lose the variance.
-    shift = (fake.mean(dim=(2, 3), keepdim=True) + real.mean(dim=(2, 3), keepdim=True)).detach() / 2
-    x, y = fake - shift, real - shift
+    # Moments about each image's mean: in float32, E[x^2] - E[x]^2 of white paper would lose the variance.
+    shift_x, shift_y = (image.detach().mean(dim=(2, 3), keepdim=True) for image in (fake, real))
+    x, y = fake - shift_x, real - shift_y
     batch = fake.shape[0]
     moments = _gaussian_filter(torch.cat([x, y, x * x, y * y, x * y]))
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments.split(batch)
     variances = mean_xx - mean_x.square() + mean_yy - mean_y.square()
     covariance = mean_xy - mean_x * mean_y
-    mu_x, mu_y = mean_x + shift, mean_y + shift
+    mu_x, mu_y = mean_x + shift_x, mean_y + shift_y
     luminance = (2 * mu_x * mu_y + C1) / (mu_x.square() + mu_y.square() + C1)
     return luminance, (2 * covariance + C2) / (variances + C2)
 
