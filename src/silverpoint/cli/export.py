@@ -11,7 +11,7 @@ example:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "export",
         help="write a run's synthesis network as one ONNX file",
@@ -23,7 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--direction", choices=("photo2sketch", "sketch2photo"))
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
     parser.add_argument("--full", action="store_true", help="store weights in 32 bits instead of 16")
-    parser.add_argument("--about", default="{}", metavar="JSON", help="more metadata: name, dataset, licence, ...")
+    parser.add_argument(
+        "--about", default="{}", metavar="JSON", help="more metadata: name, dataset, licence, ..."
+    )
     parser.set_defaults(run=run)
 
 

@@ -10,7 +10,7 @@ example:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "methods",
         help="what can be trained, and the settings of each",
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from silverpoint.methods import method_class, names
 
     if args.method:
-        for field in dataclasses.fields(method_class(args.method).Settings):
+        for field in dataclasses.fields(method_class(args.method).settings_class):
             choices = field.metadata.get("choices")
             allowed = f"  one of {', '.join(map(str, choices))}" if choices else ""
             print(f"--{field.name:22s} {field.default!s:14s} {field.metadata.get('source', '')}{allowed}")

@@ -11,7 +11,7 @@ example:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "prepare",
         help="turn a downloaded database into a dataset folder",
@@ -20,8 +20,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     )
     parser.add_argument("protocol", help="cufs, fs2k or pairs")
     parser.add_argument("source", type=Path, help="the folder that was downloaded")
-    parser.add_argument("--out", type=Path, required=True, metavar="DATASET", help="the dataset folder to write")
-    parser.add_argument("--val", type=float, default=0.1, help="part of the training pairs held out (default 0.1)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DATASET", help="the dataset folder to write"
+    )
+    parser.add_argument(
+        "--val", type=float, default=0.1, help="part of the training pairs held out (default 0.1)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the held-out draw")
     parser.add_argument("--saliency", action="store_true", help="store where the person is (asset u2netp)")
     parser.set_defaults(run=run)
@@ -30,6 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     from silverpoint.data.prepare import prepare
 
-    count = prepare(args.protocol, args.source, args.out, val=args.val, seed=args.seed, saliency=args.saliency)
+    count = prepare(
+        args.protocol, args.source, args.out, val=args.val, seed=args.seed, saliency=args.saliency
+    )
     print(f"{args.out}: {count} pairs")
     return 0

@@ -15,23 +15,31 @@ Every setting of a method is a flag; `silverpoint methods METHOD` lists them wit
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train", help="train a method", epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("method", help="name of a method")
-    parser.add_argument("datasets", nargs="*", type=Path, metavar="DATASET", help="dataset folders, from `prepare`")
+    parser.add_argument(
+        "datasets", nargs="*", type=Path, metavar="DATASET", help="dataset folders, from `prepare`"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
-    parser.add_argument("--epochs", type=int, help="how long: all epochs, decay included, in the method's proportion")
+    parser.add_argument(
+        "--epochs", type=int, help="how long: all epochs, decay included, in the method's proportion"
+    )
     parser.add_argument("--config", type=Path, metavar="YAML", help="settings file; flags win over it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", default="32-true", help="32-true, bf16-mixed, 16-mixed, ... (default 32-true)")
+    parser.add_argument(
+        "--precision", default="32-true", help="32-true, bf16-mixed, 16-mixed, ... (default 32-true)"
+    )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--devices", default="1", help="how many, or which, e.g. 2 or 0,1")
     parser.add_argument("--save-minutes", type=float, default=5.0, help="between checkpoints (default 5)")
     parser.add_argument("--validate-epochs", type=int, default=1, help="between validations (default 1)")
-    parser.add_argument("--select", default="lpips_alex", help="validation metric that chooses the best checkpoint")
+    parser.add_argument(
+        "--select", default="lpips_alex", help="validation metric that chooses the best checkpoint"
+    )
     parser.add_argument(
         "--style-weights", default="", metavar="STYLE=W,...", help="draw a style's pairs W times as often"
     )
@@ -47,7 +55,7 @@ def run(args: argparse.Namespace, settings_flags: list[str]) -> int:
     if args.resume:
         trainer = resumed(args.out)
     else:
-        cls = method_class(args.method).Settings
+        cls = method_class(args.method).settings_class
         values = read_yaml(args.config) if args.config else {}
         settings = build_settings(cls, values | parse_flags(settings_flags))
         if args.epochs is not None:

@@ -76,7 +76,9 @@ def change_tone(photo: Tensor, generator: torch.Generator) -> Tensor:
     x = (grey + (photo - grey) * saturation) * gains
     x = x.clamp(1e-4, 1) ** math.exp(uniform(-0.55, 0.55, generator))
     direction = uniform(0, 2 * math.pi, generator)
-    ramp = torch.linspace(-1, 1, w)[None] * math.cos(direction) + torch.linspace(-1, 1, h)[:, None] * math.sin(direction)
+    ramp = torch.linspace(-1, 1, w)[None] * math.cos(direction) + torch.linspace(-1, 1, h)[
+        :, None
+    ] * math.sin(direction)
     x = x * torch.exp(uniform(0, 0.35, generator) * ramp).to(photo.device)
     contrast = uniform(0.7, 1.25, generator)
     x = (x - 0.5) * contrast + 0.5 + uniform(-0.12, 0.12, generator)
@@ -108,7 +110,11 @@ def replace_background(photo: Tensor, person: Tensor, other: Tensor, generator: 
     else:
         side = 0 if uniform(0, 1, generator) < 0.5 else other.shape[2] * 3 // 4
         new = other[:, : other.shape[1] // 4, side : side + other.shape[2] // 4].cpu()
-    new = F.interpolate(new[None], size=(h, w), mode="bilinear", align_corners=True)[0].clamp(0, 1).to(photo.device)
+    new = (
+        F.interpolate(new[None], size=(h, w), mode="bilinear", align_corners=True)[0]
+        .clamp(0, 1)
+        .to(photo.device)
+    )
     behind = photo[:, person[0] < 0.05]
     if behind.numel() and float(behind.mean()) > 0.93:
         new = new * photo

@@ -27,7 +27,9 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         priors = {name: p.to(device, non_blocking=True) for name, p in self.priors.items()}
-        photo, sketch, style = (t.to(device, non_blocking=True) for t in (self.photo, self.sketch, self.style))
+        photo, sketch, style = (
+            t.to(device, non_blocking=True) for t in (self.photo, self.sketch, self.style)
+        )
         return Batch(photo, sketch, style, self.ids, priors)
 
 
@@ -54,7 +56,12 @@ class Batches:
         ranks: int = 1,
     ) -> None:
         self.styles = list(styles)
-        self.batch_size, self.crop_size, self.augmentation, self.seed = batch_size, crop_size, augmentation, seed
+        self.batch_size, self.crop_size, self.augmentation, self.seed = (
+            batch_size,
+            crop_size,
+            augmentation,
+            seed,
+        )
         self.rank, self.ranks = rank, ranks
         self.ids = [e.id for e in examples]
         self.style_index = [self.styles.index(e.style) for e in examples]

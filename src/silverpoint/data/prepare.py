@@ -18,7 +18,9 @@ from silverpoint.image import read_image, to_grey, write_image
 COLUMNS = ("id", "subset", "split", "photo", "sketch", "style", "saliency")
 
 
-def prepare(protocol: str, source: Path, out: Path, *, val: float = 0.1, seed: int = 0, saliency: bool = False) -> int:
+def prepare(
+    protocol: str, source: Path, out: Path, *, val: float = 0.1, seed: int = 0, saliency: bool = False
+) -> int:
     """Write the dataset folder `out` and return how many pairs it holds.
 
     A fraction `val` of every subset's training pairs becomes the split `val`, drawn with `seed`: choose models on
@@ -33,7 +35,9 @@ def prepare(protocol: str, source: Path, out: Path, *, val: float = 0.1, seed: i
     building = out.with_name(out.name + ".partial")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    rows = [_write_pair(pair, building, saliency) for pair in tqdm(pairs, desc=f"prepare {protocol}", unit="pair")]
+    rows = [
+        _write_pair(pair, building, saliency) for pair in tqdm(pairs, desc=f"prepare {protocol}", unit="pair")
+    ]
     with (building / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

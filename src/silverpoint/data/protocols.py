@@ -27,7 +27,8 @@ def cufs(source: Path) -> list[Pair]:
     """CUHK Face Sketch database (Wang & Tang 2009) in the layout that carries a pairs.csv; 606 pairs when complete."""
     rows = _read_csv(source / "pairs.csv", ("id", "subset", "split", "photo", "sketch"))
     return [
-        Pair(r["id"], r["subset"], r["split"], source / r["photo"], source / r["sketch"], "cufs") for r in rows
+        Pair(r["id"], r["subset"], r["split"], source / r["photo"], source / r["sketch"], "cufs")
+        for r in rows
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 SIZE = 320
-MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def saliency(photo: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class Method(nn.Module):
     """Base of the methods. A subclass sets the class attributes and implements the four functions below."""
 
     name: ClassVar[str]
-    Settings: ClassVar[type[CommonSettings]]
+    settings_class: ClassVar[type[CommonSettings]]
     directions: ClassVar[tuple[str, ...]] = ("photo2sketch",)
     priors: ClassVar[tuple[str, ...]] = ()  # names of the dataset's priors a batch must carry
     augmentation: ClassVar[Augmentation] = Augmentation.none()

@@ -33,7 +33,9 @@ class Settings(CommonSettings):
     batch_size: int = setting(6, "ours", low=1)
     n_epochs: int = setting(10, "ours", low=0)
     n_epochs_decay: int = setting(14, "ours", low=0)
-    crop_size: int = setting(176, "ours: the largest crop that leaves a 200-pixel frame room to be scaled", low=32)
+    crop_size: int = setting(
+        176, "ours: the largest crop that leaves a 200-pixel frame room to be scaled", low=32
+    )
     lr: float = setting(5e-4, "ours")
     lr_discriminator: float = setting(2e-4, "ours")
     lambda_l1: float = setting(15.0, "ours", low=0)
@@ -42,14 +44,16 @@ class Settings(CommonSettings):
     gan_mode: str = setting("lsgan", "ours", choices=MODES)
     discriminator_width: int = setting(32, "ours", low=8)
     ema: float = setting(0.998, "ours: decay of the averaged generator", low=0)
-    freeze_norm: float = setting(0.7, "ours: fraction of the training after which batch statistics are fixed", low=0)
+    freeze_norm: float = setting(
+        0.7, "ours: fraction of the training after which batch statistics are fixed", low=0
+    )
 
 
 class Pencil(Method):
     """The light student that ships with silverpoint: small, styled, for any photo."""
 
     name = "pencil"
-    Settings = Settings
+    settings_class = Settings
     augmentation = Augmentation()
     clean_paper = True
     settings: Settings
@@ -59,7 +63,9 @@ class Pencil(Method):
         self.generator = PencilNet(len(styles))
         self.discriminator = PatchGAN(4 + len(styles), width=settings.discriminator_width)
         normal_init(self.discriminator)
-        self.vgg = [load_vgg19({**STROKES, **FORMS})] if settings.lambda_perceptual else []  # in a list: not part of the checkpoint
+        self.vgg = (
+            [load_vgg19({**STROKES, **FORMS})] if settings.lambda_perceptual else []
+        )  # in a list: not part of the checkpoint
 
     def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
         s = self.settings
@@ -80,10 +86,13 @@ class Pencil(Method):
 
         logits_fake = self.discriminator(torch.cat([condition, fake.detach()], 1))
         logits_real = self.discriminator(torch.cat([condition, batch.sketch], 1))
-        yield "discriminator", {
-            "d_fake": adversarial(logits_fake, real=False, mode=s.gan_mode) / 2,
-            "d_real": adversarial(logits_real, real=True, mode=s.gan_mode) / 2,
-        }
+        yield (
+            "discriminator",
+            {
+                "d_fake": adversarial(logits_fake, real=False, mode=s.gan_mode) / 2,
+                "d_real": adversarial(logits_real, real=True, mode=s.gan_mode) / 2,
+            },
+        )
 
         logits = self.discriminator(torch.cat([condition, fake], 1))
         losses = {
@@ -109,4 +118,3 @@ class Pencil(Method):
 
     def average_decay(self) -> float | None:
         return self.settings.ema or None
-

@@ -50,7 +50,7 @@ class Pix2Pix(Method):
     """Conditional GAN with a U-Net and L1 (Isola et al., CVPR 2017): the baseline."""
 
     name = "pix2pix"
-    Settings = Settings
+    settings_class = Settings
     directions = ("photo2sketch", "sketch2photo")
     # mirroring, and the jitter of 286 -> 256 (section 6.1)
     augmentation = Augmentation(scale=(1.0, 1.0), rotation=0.0, shift=15.0, tone=0.0, background=0.0)
@@ -80,16 +80,22 @@ class Pix2Pix(Method):
         logits_fake = self.discriminator(torch.cat([source, fake.detach()], 1))
         logits_real = self.discriminator(torch.cat([source, target], 1))
         # halved, "which slows down the rate at which D learns relative to G" (section 3.3)
-        yield "discriminator", {
-            "d_fake": adversarial(logits_fake, real=False, mode=s.gan_mode) / 2,
-            "d_real": adversarial(logits_real, real=True, mode=s.gan_mode) / 2,
-        }
+        yield (
+            "discriminator",
+            {
+                "d_fake": adversarial(logits_fake, real=False, mode=s.gan_mode) / 2,
+                "d_real": adversarial(logits_real, real=True, mode=s.gan_mode) / 2,
+            },
+        )
 
         logits = self.discriminator(torch.cat([source, fake], 1))
-        yield "generator", {
-            "g_gan": adversarial(logits, real=True, mode=s.gan_mode),
-            "g_l1": s.lambda_l1 * F.l1_loss(fake.float(), target),
-        }
+        yield (
+            "generator",
+            {
+                "g_gan": adversarial(logits, real=True, mode=s.gan_mode),
+                "g_l1": s.lambda_l1 * F.l1_loss(fake.float(), target),
+            },
+        )
 
     def synthesizer(self, direction: str) -> nn.Module:
         return self.generator

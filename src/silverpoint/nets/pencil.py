@@ -41,7 +41,9 @@ class PencilNet(nn.Module):
     """
 
     size_multiple = 16
-    receptive_margin = 144  # pixels beyond which nothing changes a pixel: the overlap of tiles, a multiple of 16
+    receptive_margin = (
+        144  # pixels beyond which nothing changes a pixel: the overlap of tiles, a multiple of 16
+    )
 
     def __init__(self, styles: int, widths: tuple[int, int, int, int] = (32, 48, 96, 192)) -> None:
         super().__init__()

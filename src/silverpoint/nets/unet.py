@@ -13,12 +13,17 @@ class UNet256(nn.Module):
 
     size_multiple = 256
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 1, width: int = 64, dropout: float = 0.5) -> None:
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 1, width: int = 64, dropout: float = 0.5
+    ) -> None:
         super().__init__()
         widths = [width * m for m in (1, 2, 4, 8, 8, 8, 8, 8)]
         down: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], 4, 2, 1)]
         for i in range(1, 8):
-            layers: list[nn.Module] = [nn.LeakyReLU(0.2), nn.Conv2d(widths[i - 1], widths[i], 4, 2, 1, bias=i == 7)]
+            layers: list[nn.Module] = [
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(widths[i - 1], widths[i], 4, 2, 1, bias=i == 7),
+            ]
             if i < 7:  # the innermost map is one pixel at 256x256: normalising it would erase it
                 layers.append(nn.BatchNorm2d(widths[i]))
             down.append(nn.Sequential(*layers))

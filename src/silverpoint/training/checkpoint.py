@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +17,8 @@ from silverpoint.errors import RunError
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, object]) -> None:
     """Write `tensors` and the plain `state` to `path`, atomically: a killed write leaves the old file."""
     data = save(
-        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"silverpoint": json.dumps(state)}
+        {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
+        {"silverpoint": json.dumps(state)},
     )
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -29,7 +31,7 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, ob
         temporary.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and state of a checkpoint; RunError when it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -49,9 +51,13 @@ def optimizer_tensors(prefix: str, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(prefix: str, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`. Moments get the memory layout of their parameter: a fused Adam walks both."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith(prefix + "."):
             number, name = key[len(prefix) + 1 :].split(".")
+            if tensor.shape == parameters[int(number)].shape and tensor.dim():
+                tensor = torch.empty_like(parameters[int(number)]).copy_(tensor)
             state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -12,7 +12,11 @@ PACKAGES = ("silverpoint", "torch", "lightning-fabric", "numpy", "pillow")
 
 def describe_environment(device: torch.device) -> dict[str, object]:
     """Versions, device and, in a source checkout, the commit."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -32,7 +32,7 @@ def load_run(run: Path, checkpoint: str = "last") -> tuple[Method, dict[str, nn.
     """
     settings, _, name = read_run(run)
     tensors, state = read_checkpoint(run / "checkpoints" / f"{checkpoint}.safetensors")
-    method = method_class(name)(settings, tuple(state["styles"]))  # type: ignore[arg-type]
+    method = method_class(name)(settings, tuple(state["styles"]))
     load_into(method, "method", tensors)
     nets = {}
     for direction in {key.split("/")[1].split(".")[0] for key in tensors if key.startswith("average/")}:

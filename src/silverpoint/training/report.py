@@ -24,7 +24,7 @@ class Report:
 
     def __init__(self, out: Path, active: bool) -> None:
         self.out, self.active = out, active
-        self.bar: tqdm | None = None  # type: ignore[type-arg]
+        self.bar: tqdm | None = None
 
     def __enter__(self) -> "Report":
         if self.active:
@@ -64,7 +64,11 @@ class Report:
         if self.bar is not None:
             self.bar.set_postfix_str(shown)
         else:
-            print(f"{stage} {step}/{total}  {shown}  {rate:.1f} images/s  {left} left", file=sys.stderr, flush=True)
+            print(
+                f"{stage} {step}/{total}  {shown}  {rate:.1f} images/s  {left} left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def validation(self, stage: str, step: int, direction: str, metrics: Mapping[str, float]) -> None:
         values = {name: round(value, 4) for name, value in metrics.items()}
@@ -73,7 +77,9 @@ class Report:
             self.board.add_scalar(f"{stage}/validation/{direction}/{name}", value, step)
         self.say(f"{stage} {step}  validation  " + "  ".join(f"{n} {v:.4f}" for n, v in values.items()))
 
-    def samples(self, step: int, direction: str, examples: Sequence[Example], fakes: Sequence[np.ndarray]) -> None:
+    def samples(
+        self, step: int, direction: str, examples: Sequence[Example], fakes: Sequence[np.ndarray]
+    ) -> None:
         """A sheet of up to 12 examples spread over the validation set: source, synthesised, real."""
         chosen = np.linspace(0, len(examples) - 1, min(12, len(examples))).astype(int)
         columns = []

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import yaml
 from lightning_fabric import Fabric
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from silverpoint.data.batches import Batches
+from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.pairs import Example, read_split
 from silverpoint.errors import DataError, RunError
 from silverpoint.methods import method_class
@@ -58,8 +58,11 @@ class Trainer:
 
     def __init__(self, method: str, settings: CommonSettings, options: RunOptions, out: Path) -> None:
         self.method_name, self.settings, self.options, self.out = method, settings, options, out
+        self.loaded: dict[str, Tensor] = {}  # a checkpoint's tensors, until the optimizers have taken theirs
         self.fabric = Fabric(
-            accelerator=options.accelerator, devices=options.devices, precision=options.precision  # type: ignore[arg-type]
+            accelerator=options.accelerator,
+            devices=options.devices,
+            precision=options.precision,  # type: ignore[arg-type]
         )
 
     def fit(self, resume: bool = False) -> dict[str, float]:
@@ -71,7 +74,7 @@ class Trainer:
         styles = tuple(sorted({e.style for e in train}))
         with self.fabric.init_module():
             self.method: Method = method_class(self.method_name)(self.settings, styles)
-        self.method.to(self.fabric.device, memory_format=torch.channels_last)
+        self.method.to(device=self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averages = {d: self._average(self.method.synthesizer(d)) for d in self._directions()}
         self.batches = Batches(
             train,
@@ -85,13 +88,14 @@ class Trainer:
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
         )
-        self.val, self.best, self.metrics = val, math.inf, {}
-        state = self._load() if resume else {"stage": 0, "step": 0}
+        self.val, self.best = val, math.inf
+        self.metrics: dict[str, float] = {}
+        stage, step = self._load() if resume else (0, 0)
         stages = self.method.stages()
         with Report(self.out, self.fabric.is_global_zero) as self.report:
-            for number in range(int(state["stage"]), len(stages)):
-                self._run_stage(number, stages[number], int(state["step"]))
-                state["step"] = 0
+            for number in range(stage, len(stages)):
+                self._run_stage(number, stages[number], step)
+                step = 0
         return self.metrics
 
     # ---- the loop ----------------------------------------------------------------------------------------------
@@ -112,19 +116,21 @@ class Trainer:
                 self.report.step(stage.name, step + 1, total, losses, len(batch.ids) * self.fabric.world_size)
                 self.step = step + 1
                 ended = (step + 1) % per_epoch == 0
-                if ended and ((step + 1) // per_epoch % self.options.validate_epochs == 0 or step + 1 == total):
+                if ended and (
+                    (step + 1) // per_epoch % self.options.validate_epochs == 0 or step + 1 == total
+                ):
                     self._validate(number, stage, step + 1)
                 if time.monotonic() - saved > 60 * self.options.save_minutes or step + 1 == total:
                     self._save(number, step + 1)
                     saved = time.monotonic()
 
-    def _update(self, stage: Stage, step: int, total: int, batch) -> dict[str, torch.Tensor]:  # type: ignore[no-untyped-def]
+    def _update(self, stage: Stage, step: int, total: int, batch: Batch) -> dict[str, Tensor]:
         method = self.method
         method.train()
         method.progress = step / total
         torch.manual_seed(int(np.random.SeedSequence((self.options.seed, step)).generate_state(1)[0]))
         updates = method.training_step(batch)
-        reported: dict[str, torch.Tensor] = {}
+        reported: dict[str, Tensor] = {}
         while True:
             with self.fabric.autocast():
                 update = next(updates, None)
@@ -174,7 +180,7 @@ class Trainer:
     def _average(self, net: nn.Module) -> AveragedModel:
         """The moving average of a synthesizer; with no decay set, simply its latest weights."""
         decay = self.method.average_decay() or 0.0
-        return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        return AveragedModel(net, multi_avg_fn=_warmed_up_average(decay), use_buffers=True)
 
     def _read(self, split: str) -> list[Example]:
         examples: list[Example] = []
@@ -189,7 +195,6 @@ class Trainer:
     # ---- the run folder ----------------------------------------------------------------------------------------
 
     def _open_folder(self, resume: bool) -> None:
-        self.loaded: dict[str, torch.Tensor] = {}
         last = self.out / "checkpoints" / "last.safetensors"
         if resume:
             if not last.is_file():
@@ -201,7 +206,11 @@ class Trainer:
             return
         (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)
         (self.out / "samples").mkdir(exist_ok=True)
-        settings = {"method": self.method_name, "settings": asdict(self.settings), "run": _plain(self.options)}
+        settings = {
+            "method": self.method_name,
+            "settings": asdict(self.settings),
+            "run": _plain(self.options),
+        }
         (self.out / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         environment = describe_environment(self.fabric.device)
         (self.out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
@@ -223,15 +232,15 @@ class Trainer:
         }
         write_checkpoint(self.out / "checkpoints" / f"{name}.safetensors", tensors, state)
 
-    def _load(self) -> dict[str, object]:
+    def _load(self) -> tuple[int, int]:
+        """Restore the last checkpoint; returns its stage and step."""
         self.loaded, state = read_checkpoint(self.out / "checkpoints" / "last.safetensors")
         load_into(self.method, "method", self.loaded)
         for direction, average in self.averages.items():
             load_into(average, f"average/{direction}", self.loaded)
-        best = state["best"]
-        self.best = math.inf if best is None else float(best)  # type: ignore[arg-type]
-        self.metrics = state["metrics"]  # type: ignore[assignment]
-        return state
+        self.best = math.inf if state["best"] is None else state["best"]
+        self.metrics = state["metrics"]
+        return state["stage"], state["step"]
 
     @contextmanager
     def _saving_on_interrupt(self, stage: int) -> Iterator[None]:
@@ -246,7 +255,9 @@ class Trainer:
         if not self.val or not self.fabric.is_global_zero:
             return
         for direction, average in self.averages.items():
-            fakes = synthesize_examples(average.module, self.val, self.method.styles, direction, self.fabric.device)
+            fakes = synthesize_examples(
+                average.module, self.val, self.method.styles, direction, self.fabric.device
+            )
             self.report.samples(step, direction, self.val, fakes)
             self.metrics = validate(self.val, fakes, direction)
             self.report.validation(stage.name, step, direction, self.metrics)
@@ -258,7 +269,22 @@ class Trainer:
                 self._save(number, step, "best")
 
 
-def load_into(module: nn.Module, prefix: str, tensors: dict[str, torch.Tensor]) -> None:
+def _warmed_up_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """The exponential moving average, over a shorter past at first: the initial weights are soon forgotten."""
+
+    @torch.no_grad()
+    def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
+        for a, c in zip(average, current, strict=True):
+            if a.is_floating_point():
+                a.lerp_(c.to(a.dtype), weight)
+            else:
+                a.copy_(c)
+
+    return update
+
+
+def load_into(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
     """Load the tensors named <prefix>.<key> into a module; RunError when they do not fit."""
     state = {k[len(prefix) + 1 :]: t for k, t in tensors.items() if k.startswith(prefix + ".")}
     try:
@@ -286,4 +312,4 @@ def read_run(out: Path) -> tuple[CommonSettings, RunOptions, str]:
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not the settings of a run ({error})") from error
     run["datasets"] = tuple(run["datasets"])
-    return build_settings(method_class(method).Settings, values), RunOptions(**run), method
+    return build_settings(method_class(method).settings_class, values), RunOptions(**run), method
