@@ -5,6 +5,7 @@ from torch import nn
 from silverpoint.nets.init import normal_init
 from silverpoint.nets.patchgan import PatchGAN
 from silverpoint.nets.pencil import PencilNet
+from silverpoint.nets.resnet import ResNet9
 from silverpoint.nets.unet import UNet256
 
 
@@ -61,6 +62,13 @@ def test_unet_is_the_one_of_the_paper():
     )  # as pix2pix prints it
     with torch.no_grad():
         assert net.eval()(torch.zeros(1, 3, 256, 256)).shape == (1, 3, 256, 256)
+
+
+def test_resnet_is_the_one_of_the_paper():
+    net = ResNet9(3, 3)
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(11.378e6, rel=1e-3)  # as CycleGAN prints it
+    with torch.no_grad():
+        assert net.eval()(torch.zeros(1, 3, 64, 48)).shape == (1, 3, 64, 48)
 
 
 def test_patchgan_sees_seventy_pixels():
