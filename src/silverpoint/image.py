@@ -322,3 +322,8 @@ def _write_reason(error: Exception, path: Path, kind: str) -> str:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return "cannot be written, the disk is full; make room or choose another folder"
     return f"cannot be written as {kind} ({_reason(error)})"
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (H, W) uint8: PIL's L, the ITU-R 601 luma that every metric here reads."""
+    return np.asarray(Image.fromarray(image).convert("L"))
