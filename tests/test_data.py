@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from drawn import draw_pair, write_pair_folders
-from silverpoint.data.augment import Augmentation, change_tone, replace_background, sample_crop
+from silverpoint.data.augment import Augmentation, change_tone, darken_skin, replace_background, sample_crop
 from silverpoint.data.batches import Batches
 from silverpoint.data.framing import pad_to_multiple
+from silverpoint.data.layout import PARTS, part_mask
 from silverpoint.data.pairs import Example, read_split
 from silverpoint.data.paper import WHITE, clear_background, flatten_paper
 from silverpoint.data.prepare import prepare
-from silverpoint.errors import DataError, ImageError
+from silverpoint.errors import DataError, ImageError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,38 @@ def test_a_new_background_leaves_the_person_alone():
     placed = replace_background(photo, person, torch.rand(3, 80, 80), torch.Generator().manual_seed(5))
     assert torch.equal(placed[:, 50:200, 60:140], photo[:, 50:200, 60:140])
     assert not torch.allclose(placed[:, :40], photo[:, :40])
+
+
+def test_darkening_takes_the_skin_and_nothing_else():
+    photo = torch.full((3, 8, 8), 0.6)
+    skin = torch.zeros(1, 8, 8)
+    skin[:, 2:6, 2:6] = 1
+    dark = darken_skin(photo, skin, torch.Generator().manual_seed(1))
+    assert torch.equal(dark[:, :2], photo[:, :2])
+    assert float(dark[:, 3, 3].max()) < 0.6
+    assert dark[0, 3, 3] > dark[1, 3, 3] > dark[2, 3, 3]  # less of blue than of red
+
+
+def test_a_layout_names_its_parts():
+    layout = np.array([[0, 1], [11, 6]], np.uint8)
+    assert np.array_equal(part_mask(layout, "skin", "hair"), [[0, 255], [255, 0]])
+    assert len(PARTS) == 12
+
+
+def test_a_prior_of_another_size_is_refused(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 2)
+    prepare("pairs", source, tmp_path / "dataset", val=0)
+    table = tmp_path / "dataset" / "pairs.csv"
+    table.write_text(table.read_text().replace(",,", ",wrong.png,"))
+    Image.new("L", (10, 10)).save(tmp_path / "dataset" / "wrong.png")
+    with pytest.raises(DataError, match=r"wrong\.png"):
+        read_split(tmp_path / "dataset", "train")
+
+
+def test_an_unknown_prior_is_refused_and_leaves_no_dataset(tmp_path):
+    with pytest.raises(UsageError, match="saliency, layout"):
+        prepare("pairs", write_pair_folders(tmp_path / "mine", 2), tmp_path / "dataset", priors=["depth"])
+    assert not (tmp_path / "dataset").exists()
 
 
 def test_a_batch_depends_on_seed_and_step_alone():

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from silverpoint.nets.bisenet import CLASSES, BiSeNet
 from silverpoint.nets.init import normal_init
 from silverpoint.nets.patchgan import PatchGAN
 from silverpoint.nets.pencil import PencilNet
@@ -66,7 +67,9 @@ def test_unet_is_the_one_of_the_paper():
 
 def test_resnet_is_the_one_of_the_paper():
     net = ResNet9(3, 3)
-    assert sum(p.numel() for p in net.parameters()) == pytest.approx(11.378e6, rel=1e-3)  # as CycleGAN prints it
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(
+        11.378e6, rel=1e-3
+    )  # as CycleGAN prints it
     with torch.no_grad():
         assert net.eval()(torch.zeros(1, 3, 64, 48)).shape == (1, 3, 64, 48)
 
@@ -84,6 +87,16 @@ def test_patchgan_sees_seventy_pixels():
     logits[0, 0, 15, 15].backward()
     rows = image.grad[0, 0].abs().sum(1).nonzero()
     assert int(rows.max() - rows.min()) + 1 == 70
+
+
+def test_the_parser_is_frozen_and_passes_gradients_to_the_image():
+    net, image = BiSeNet().train(), torch.rand(1, 3, 64, 96, requires_grad=True)
+    assert not net.training
+    logits = net(image)
+    assert logits.shape == (1, len(CLASSES), 64, 96)
+    logits.square().mean().backward()
+    assert float(image.grad.abs().sum()) > 0
+    assert all(p.grad is None for p in net.parameters())
 
 
 def test_initialisation_has_the_spread_the_field_uses():

@@ -7,9 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from silverpoint.data.augment import Augmentation, change_tone, replace_background, sample_crop, uniform
+from silverpoint.data.augment import (
+    Augmentation,
+    change_tone,
+    darken_skin,
+    replace_background,
+    sample_crop,
+    uniform,
+)
+from silverpoint.data.layout import part_mask
 from silverpoint.data.pairs import Example
 from silverpoint.data.paper import clear_background, flatten_paper
+
+SKIN = ("skin", "ears", "nose", "neck")
 
 
 @dataclass
@@ -66,6 +76,7 @@ class Batches:
         self.ids = [e.id for e in examples]
         self.style_index = [self.styles.index(e.style) for e in examples]
         self.images = [stack_channels(e, clean_paper) for e in examples]
+        self.has_layout = [e.layout is not None for e in examples]
         self.has_saliency = [e.saliency is not None for e in examples]
         weights = np.array([(style_weights or {}).get(e.style, 1.0) for e in examples])
         self.shares = weights / weights.sum() * len(examples)  # expected draws per epoch
@@ -91,7 +102,9 @@ class Batches:
     def _example(self, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         a = self.augmentation
         crop = sample_crop(self.images[index].float() / 255, self.crop_size, a, generator).clamp(0, 1)
-        photo, sketch, person = crop[:3], crop[3:4], crop[4:5]
+        photo, sketch, person, skin = crop[:3], crop[3:4], crop[4:5], crop[5:6]
+        if self.has_layout[index] and uniform(0, 1, generator) < a.skin:
+            photo = darken_skin(photo, skin, generator)
         if self.has_saliency[index] and uniform(0, 1, generator) < a.background:
             other = self.images[int(uniform(0, len(self.images) - 1e-6, generator))][:3].float() / 255
             photo = replace_background(photo, person, other, generator)
@@ -101,11 +114,14 @@ class Batches:
 
 
 def stack_channels(example: Example, clean_paper: bool) -> Tensor:
-    """(5, H, W) uint8: photo RGB, sketch, saliency (255 where there is none)."""
+    """(6, H, W) uint8: photo RGB, sketch, saliency (255 where there is none), skin (0 where there is no layout)."""
     sketch = flatten_paper(example.sketch) if clean_paper else example.sketch
     saliency = example.saliency
     if clean_paper and saliency is not None:
         sketch = clear_background(sketch, saliency)
     if saliency is None:
         saliency = np.full_like(sketch, 255)
-    return torch.from_numpy(np.concatenate([example.photo.transpose(2, 0, 1), sketch[None], saliency[None]]))
+    skin = np.zeros_like(sketch) if example.layout is None else part_mask(example.layout, *SKIN)
+    return torch.from_numpy(
+        np.concatenate([example.photo.transpose(2, 0, 1), np.stack([sketch, saliency, skin])])
+    )

@@ -12,7 +12,7 @@ from silverpoint.image import read_image, to_grey
 
 @dataclass(frozen=True)
 class Example:
-    """photo (H, W, 3), sketch (H, W) and, where prepared, saliency (H, W): uint8 of one size."""
+    """photo (H, W, 3), sketch (H, W) and, where prepared, saliency and layout (H, W): uint8 of one size."""
 
     id: str
     subset: str
@@ -20,6 +20,7 @@ class Example:
     photo: np.ndarray
     sketch: np.ndarray
     saliency: np.ndarray | None = None
+    layout: np.ndarray | None = None  # numbers of silverpoint.data.layout.PARTS
 
 
 def read_split(dataset: Path, split: str, subset: str | None = None) -> list[Example]:
@@ -42,9 +43,20 @@ def read_split(dataset: Path, split: str, subset: str | None = None) -> list[Exa
 def _read(dataset: Path, row: dict[str, str]) -> Example:
     photo = read_image(dataset / row["photo"])
     sketch = _sized(to_grey(read_image(dataset / row["sketch"])), photo)
-    mask = row.get("saliency")
-    saliency = _sized(to_grey(read_image(dataset / mask)), photo) if mask else None
-    return Example(row["id"], row["subset"], row.get("style") or row["subset"], photo, sketch, saliency)
+    saliency, layout = (_prior(dataset, row.get(name), photo) for name in ("saliency", "layout"))
+    return Example(
+        row["id"], row["subset"], row.get("style") or row["subset"], photo, sketch, saliency, layout
+    )
+
+
+def _prior(dataset: Path, name: str | None, photo: np.ndarray) -> np.ndarray | None:
+    """A prior is made from the photo, so it has its size."""
+    if not name:
+        return None
+    prior = to_grey(read_image(dataset / name))
+    if prior.shape != photo.shape[:2]:
+        raise DataError(f"{dataset / name}: not the size of its photo; prepare the dataset again")
+    return prior
 
 
 def _sized(image: np.ndarray, like: np.ndarray) -> np.ndarray:

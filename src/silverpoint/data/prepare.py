@@ -6,20 +6,22 @@ import json
 import random
 import shutil
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 import silverpoint
 from silverpoint.data.protocols import PROTOCOLS, Pair
-from silverpoint.errors import DataError
+from silverpoint.errors import DataError, UsageError
 from silverpoint.image import read_image, to_grey, write_image
 
-COLUMNS = ("id", "subset", "split", "photo", "sketch", "style", "saliency")
+COLUMNS = ("id", "subset", "split", "photo", "sketch", "style", "saliency", "layout")
 
 
 def prepare(
-    protocol: str, source: Path, out: Path, *, val: float = 0.1, seed: int = 0, saliency: bool = False
+    protocol: str, source: Path, out: Path, *, val: float = 0.1, seed: int = 0, priors: Sequence[str] = ()
 ) -> int:
     """Write the dataset folder `out` and return how many pairs it holds.
 
@@ -36,10 +38,10 @@ def prepare(
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     rows = [
-        _write_pair(pair, building, saliency) for pair in tqdm(pairs, desc=f"prepare {protocol}", unit="pair")
+        _write_pair(pair, building, priors) for pair in tqdm(pairs, desc=f"prepare {protocol}", unit="pair")
     ]
     with (building / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
     about = {
@@ -68,19 +70,30 @@ def _hold_out(pairs: list[Pair], fraction: float, seed: int) -> list[Pair]:
     return [Pair(**{**vars(p), "split": "val"}) if p.id in held else p for p in pairs]
 
 
-def _write_pair(pair: Pair, root: Path, saliency: bool) -> dict[str, str]:
+def _write_pair(pair: Pair, root: Path, priors: Sequence[str]) -> dict[str, str]:
     """Photos stay bit-exact where they can; sketches become 8-bit grey PNG (PIL's L)."""
     photo, sketch = read_image(pair.photo), read_image(pair.sketch)
-    row = {"id": pair.id, "subset": pair.subset, "split": pair.split, "style": pair.style, "saliency": ""}
+    row = {"id": pair.id, "subset": pair.subset, "split": pair.split, "style": pair.style}
     row["photo"] = f"photos/{pair.subset}/{pair.id}.png"
     row["sketch"] = f"sketches/{pair.subset}/{pair.id}.png"
     images = {row["photo"]: photo, row["sketch"]: to_grey(sketch)}
-    if saliency:
-        from silverpoint.faces.saliency import saliency as predict
-
-        row["saliency"] = f"saliency/{pair.subset}/{pair.id}.png"
-        images[row["saliency"]] = predict(photo)
+    for prior in priors:
+        row[prior] = f"{prior}/{pair.subset}/{pair.id}.png"
+        images[row[prior]] = _predictor(prior)(photo)
     for name, image in images.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_image(image, root / name)
     return row
+
+
+def _predictor(prior: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from a photo to one of its priors."""
+    if prior == "saliency":
+        from silverpoint.faces.saliency import saliency
+
+        return saliency
+    if prior == "layout":
+        from silverpoint.data.layout import parse
+
+        return parse
+    raise UsageError(f"there is no prior {prior!r}; choose from saliency, layout")
