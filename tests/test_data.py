@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from drawn import draw_pair, write_pair_folders
-from silverpoint.data.augment import Augmentation, change_tone, darken_skin, replace_background, sample_crop
+from silverpoint.data.augment import (
+    Augmentation,
+    background_alone,
+    change_tone,
+    darken_skin,
+    replace_background,
+    sample_crop,
+)
 from silverpoint.data.batches import Batches
 from silverpoint.data.framing import pad_to_multiple
 from silverpoint.data.layout import PARTS, part_mask
@@ -146,6 +153,16 @@ def test_light_and_background_stay_in_range(seed):
     assert 0 <= float(changed.min()) <= float(changed.max()) <= 1
     placed = replace_background(photo, torch.rand(1, 250, 200), changed, generator)
     assert 0 <= float(placed.min()) <= float(placed.max()) <= 1
+
+
+def test_a_background_alone_keeps_what_is_outside_and_fills_the_rest_from_it():
+    photo = torch.from_numpy(draw_pair(0)[0]).permute(2, 0, 1).float() / 255
+    photo[:, :, :100] = 0.25
+    person = torch.zeros(1, 250, 200)
+    person[:, 50:200, 60:140] = 1
+    alone = background_alone(photo, person)
+    assert torch.equal(alone[:, person[0] == 0], photo[:, person[0] == 0])
+    torch.testing.assert_close(alone[:, 55, 62], torch.full((3,), 0.25))
 
 
 def test_a_new_background_leaves_the_person_alone():

@@ -20,7 +20,7 @@ class Augmentation:
     rotation: float = 6.0  # degrees, either way
     shift: float = 0.0  # pixels, either way, where the crop is not smaller than the picture
     tone: float = 0.85  # probability that light and colour change
-    background: float = 0.5  # probability that the background is replaced, where a saliency map exists
+    background: float = 0.7  # probability that the background is replaced, where a saliency map exists
     skin: float = 0.3  # probability that the skin is darkened, where a layout exists
 
     @classmethod
@@ -98,22 +98,37 @@ def darken_skin(photo: Tensor, skin: Tensor, generator: torch.Generator) -> Tens
     Skin reflects less, and less still of green and blue; its highlights stay. So the drawing follows the face's
     form and not its complexion, which the portraits of a small studio set would otherwise teach it.
     """
-    depth = uniform(0.15, 0.75, generator)
+    depth = uniform(0.25, 0.8, generator)
     tint = torch.tensor([1.0, 0.93, 0.86]).view(3, 1, 1).to(photo.device)
     light = photo.mean(0, keepdim=True)
     dark = photo * (depth * tint) + 0.35 * (light - 0.7).clamp(min=0)
     return (skin * dark + (1 - skin) * photo).clamp(0, 1)
 
 
+def background_alone(photo: Tensor, person: Tensor) -> Tensor:
+    """photo (3, H, W) with the person (1, H, W), both in [0, 1], filled in from around them."""
+    outside = (person < 0.05).to(photo.dtype)
+    both = torch.cat([photo * outside, outside])[None]
+    coarse = F.interpolate(both, scale_factor=1 / 8, mode="area")
+    colours, weights = coarse[:, :3], coarse[:, 3:]
+    for reach in (2, 8):  # near what is outside where that is close by, else further away
+        colour, weight = (F.avg_pool2d(x, 2 * reach + 1, 1, reach) for x in (colours, weights))
+        missing = (weights < 1e-3).to(photo.dtype)
+        colours = colours + missing * colour
+        weights = weights + missing * weight
+    fill = F.interpolate(colours / weights.clamp(min=1e-6), size=photo.shape[1:], mode="bilinear")[0]
+    return torch.where(outside.bool(), photo, fill)
+
+
 def replace_background(photo: Tensor, person: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
     """Put another background behind the person.
 
-    photo (3, H, W), person (1, H, W) and `other` (3, h, w, any photo) in [0, 1]. The background is a plain colour,
-    a gradient, soft clouds, or the corner of the other photo. On a white background it is multiplied in, which
-    leaves no white fringe around hair.
+    photo (3, H, W), person (1, H, W) and `other` (3, h, w, any background) in [0, 1]. The new one is a plain colour,
+    a gradient, soft clouds, or, half of the time, the other photo's. On a white background it is multiplied in,
+    which leaves no white fringe around hair.
     """
     _, h, w = photo.shape
-    kind = int(uniform(0, 4, generator))
+    kind = int(uniform(0, 6, generator))
     if kind == 0:
         new = torch.rand(3, 1, 1, generator=generator).expand(3, h, w)
     elif kind == 1:
@@ -122,8 +137,7 @@ def replace_background(photo: Tensor, person: Tensor, other: Tensor, generator: 
     elif kind == 2:
         new = torch.rand(3, 5, 5, generator=generator)
     else:
-        side = 0 if uniform(0, 1, generator) < 0.5 else other.shape[2] * 3 // 4
-        new = other[:, : other.shape[1] // 4, side : side + other.shape[2] // 4].cpu()
+        new = other.cpu() if uniform(0, 1, generator) < 0.5 else other.flip(2).cpu()
     new = (
         F.interpolate(new[None], size=(h, w), mode="bilinear", align_corners=True)[0]
         .clamp(0, 1)

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from silverpoint.data.augment import (
     Augmentation,
+    background_alone,
     change_tone,
     darken_skin,
     replace_background,
@@ -19,7 +21,7 @@ from silverpoint.data.layout import part_mask
 from silverpoint.data.pairs import Example
 from silverpoint.data.paper import clear_background, flatten_paper
 
-SKIN = ("skin", "ears", "nose", "neck")
+SKIN = ("skin", "ears", "nose", "neck", "lips", "eyebrows")
 
 
 @dataclass
@@ -106,11 +108,16 @@ class Batches:
         if self.has_layout[index] and uniform(0, 1, generator) < a.skin:
             photo = darken_skin(photo, skin, generator)
         if self.has_saliency[index] and uniform(0, 1, generator) < a.background:
-            other = self.images[int(uniform(0, len(self.images) - 1e-6, generator))][:3].float() / 255
-            photo = replace_background(photo, person, other, generator)
+            other = self.images[int(uniform(0, len(self.images) - 1e-6, generator))].float() / 255
+            photo = replace_background(photo, person, background_alone(other[:3], other[4:5]), generator)
         if uniform(0, 1, generator) < a.tone:
             photo = change_tone(photo, generator)
         return photo * 2 - 1, sketch * 2 - 1
+
+
+def soft_mask(layout: np.ndarray) -> np.ndarray:
+    """Where the skin is, without hard edges: (H, W) uint8."""
+    return np.asarray(Image.fromarray(part_mask(layout, *SKIN)).filter(ImageFilter.GaussianBlur(1.5)))
 
 
 def stack_channels(example: Example, clean_paper: bool) -> Tensor:
@@ -121,7 +128,7 @@ def stack_channels(example: Example, clean_paper: bool) -> Tensor:
         sketch = clear_background(sketch, saliency)
     if saliency is None:
         saliency = np.full_like(sketch, 255)
-    skin = np.zeros_like(sketch) if example.layout is None else part_mask(example.layout, *SKIN)
+    skin = np.zeros_like(sketch) if example.layout is None else soft_mask(example.layout)
     return torch.from_numpy(
         np.concatenate([example.photo.transpose(2, 0, 1), np.stack([sketch, saliency, skin])])
     )
