@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         utf8 = sys.stdout.encoding.lower() == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     debug = "--debug" in argv
+    warnings.filterwarnings("ignore", module="PIL")  # of a damaged EXIF block, say: we report what matters
     try:
         try:
             status = _run(argv)

@@ -31,17 +31,13 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from silverpoint.data.pairs import read_split
-    from silverpoint.errors import UsageError
     from silverpoint.image import write_image
-    from silverpoint.training.export import load_run
+    from silverpoint.training.export import load_synthesizer
     from silverpoint.training.validation import synthesize_examples
 
-    method, nets = load_run(args.source, args.checkpoint)
-    direction = args.direction or min(nets)
-    if direction not in nets:
-        raise UsageError(f"{args.source}: has no direction {direction}; it has {', '.join(sorted(nets))}")
+    method, direction, net = load_synthesizer(args.source, args.direction, args.checkpoint)
     examples = read_split(args.dataset, args.split, args.subset)
-    images = synthesize_examples(nets[direction], examples, method.styles, direction, torch.device("cpu"))
+    images = synthesize_examples(net, examples, method.styles, direction, torch.device("cpu"))
     args.out.mkdir(parents=True, exist_ok=True)
     for example, image in zip(examples, images, strict=True):
         write_image(image, args.out / f"{example.id}.png")

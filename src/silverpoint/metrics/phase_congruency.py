@@ -26,36 +26,36 @@ AMPLITUDE_FLOOR = (
 
 def phase_congruency(grey: Tensor) -> Tensor:
     """PC map of a batch: grey (B, H, W) float in [0, 255] -> (B, H, W) in [0, 1]."""
-    bank = _filter_bank(*grey.shape[-2:], grey.dtype, grey.device)
+    bank, noise_gains = _filter_bank(*grey.shape[-2:], grey.dtype, grey.device)
     if grey.device.type != "cpu":
-        return _phase_congruency(grey, *bank)
+        return _phase_congruency(grey, bank, noise_gains)
     # One image's responses fit the processor's cache; a batch's do not, which costs half the speed.
-    return torch.cat([_phase_congruency(one, *bank) for one in grey.split(1)])
+    return torch.cat([_phase_congruency(one, bank, noise_gains) for one in grey.split(1)])
 
 
-def _phase_congruency(grey: Tensor, even_bank: Tensor, odd_bank: Tensor, noise_gains: list[float]) -> Tensor:
-    width = grey.shape[2]
-    # keeps the gradient of a root of 0 finite
-    tiny = torch.full((), 1e-20, dtype=grey.dtype, device=grey.device)
+def _phase_congruency(grey: Tensor, bank: Tensor, noise_gains: list[float]) -> Tensor:
     # Every filter is 0 at DC, so the mean changes nothing but float32's rounding.
-    spectrum = torch.fft.rfft2(grey - grey.mean(dim=(1, 2), keepdim=True))[:, None]
-    spectrum_i = spectrum * 1j
-    energy_all = torch.zeros_like(grey)
-    amplitude_all = torch.full_like(grey, AMPLITUDE_FLOOR)
-    for even_filters, odd_filters, noise_gain in zip(even_bank, odd_bank, noise_gains, strict=True):
-        # irfft2 in two steps, which is a quarter faster; (B, scales, H, W)
-        even = torch.fft.irfft(torch.fft.ifft(spectrum * even_filters, dim=2), n=width)
-        odd = torch.fft.irfft(torch.fft.ifft(spectrum_i * odd_filters, dim=2), n=width)
+    spectrum = torch.fft.rfft2(grey - grey.mean(dim=(1, 2), keepdim=True)).transpose(1, 2)
+    spectra = torch.stack([spectrum, spectrum * 1j], dim=1)[
+        :, :, None
+    ]  # of the even and of the odd responses
+    tiny = torch.full((), 1e-20, dtype=grey.dtype, device=grey.device)  # a root of 0 has no gradient
+    energy_all, amplitude_all = torch.zeros_like(grey), torch.full_like(grey, AMPLITUDE_FLOOR)
+    for filters, noise_gain in zip(bank, noise_gains, strict=True):
+        # irfft2, in the layout that spares most copies: a third faster
+        columns = torch.fft.ifft(spectra * filters, dim=4).transpose(3, 4).contiguous()
+        responses = torch.fft.irfft(columns, n=grey.shape[2])  # (B, even and odd, scales, H, W)
+        even, odd = responses.unbind(dim=1)
         amplitude = torch.addcmul(torch.addcmul(tiny, even, even), odd, odd).sqrt()
-        sum_even, sum_odd = even.sum(dim=1), odd.sum(dim=1)
-        energy = torch.addcmul(torch.addcmul(tiny, sum_even, sum_even), sum_odd, sum_odd)
+        sums = responses.sum(dim=2)
+        energy = torch.addcmul(tiny, sums, sums).sum(dim=1)
         length = energy.sqrt() + EPSILON
-        mean_even, mean_odd = sum_even / length, sum_odd / length
-        across = torch.addcmul(even * mean_odd[:, None], odd, mean_even[:, None], value=-1).abs().sum(dim=1)
-        energy = energy / length - across  # sum over scales of E mean_E + O mean_O - |E mean_O - O mean_E|
+        mean_even, mean_odd = (sums / length[:, None])[:, :, None].unbind(dim=1)
+        across = torch.addcmul(even * mean_odd, odd, mean_even, value=-1).abs().sum(dim=1)
         # of an even count's two middle values torch takes the lower, the reference their mean: 1e-6 in FSIM
-        threshold = amplitude[:, 0].flatten(1).median(dim=1).values * noise_gain
-        energy_all = energy_all + (energy - threshold[:, None, None]).clamp(min=0)
+        threshold = torch.stack([finest.median() for finest in amplitude[:, 0]]) * noise_gain
+        # the sum over scales of E mean_E + O mean_O - |E mean_O - O mean_E|, less the noise
+        energy_all = energy_all + (energy / length - across - threshold[:, None, None]).clamp(min=0)
         amplitude_all = amplitude_all + amplitude.sum(dim=1)
     return energy_all / amplitude_all
 
@@ -63,22 +63,21 @@ def _phase_congruency(grey: Tensor, even_bank: Tensor, odd_bank: Tensor, noise_g
 @lru_cache(maxsize=8)
 def _filter_bank(
     height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, list[float]]:
-    """Even and odd filters on the half plane, each (orientations, scales, H, W // 2 + 1), and noise gains.
+) -> tuple[Tensor, list[float]]:
+    """Filters on the half plane (orientations, even and odd, scales, W // 2 + 1, H), and noise gains.
 
     A filter G is real in frequency but not symmetric: ifft(F G) = even + i odd. With F the spectrum of a real
-    image, even = irfft(F (G(k) + G(-k)) / 2) and odd = irfft(-i F (G(k) - G(-k)) / 2), which halves the
-    plane. (PC does not see the sign of the odd part.) noise_gains[o] turns the median amplitude of the finest
-    scale into the noise threshold T of that orientation: every other term in T depends on the filters alone.
+    image, even = irfft(F (G(k) + G(-k)) / 2) and odd = irfft(-i F (G(k) - G(-k)) / 2), which halves the plane.
+    (PC does not see the sign of the odd part.) noise_gains[o] turns the median amplitude of the finest scale
+    into the noise threshold T of that orientation: every other term in T depends on the filters alone.
     """
     filters = _log_gabor_filters(height, width)
     mirrored = np.roll(np.flip(filters, axis=(2, 3)), shift=(1, 1), axis=(2, 3))
-    half = width // 2 + 1
+    parts = np.stack([filters + mirrored, filters - mirrored], axis=1)[..., : width // 2 + 1] / 2
     # A cached tensor born in inference mode could never take part in a backward pass.
     with torch.inference_mode(False):
-        even = torch.from_numpy((filters + mirrored)[..., :half] / 2).to(device, dtype)
-        odd = torch.from_numpy((filters - mirrored)[..., :half] / 2).to(device, dtype)
-    return even, odd, [_noise_gain(per_scale) for per_scale in filters]
+        bank = torch.from_numpy(np.ascontiguousarray(parts.swapaxes(-1, -2))).to(device, dtype)
+    return bank, [_noise_gain(per_scale) for per_scale in filters]
 
 
 def _noise_gain(filters: np.ndarray) -> float:

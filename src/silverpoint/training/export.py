@@ -41,6 +41,20 @@ def load_run(run: Path, checkpoint: str = "last") -> tuple[Method, dict[str, nn.
     return method, nets
 
 
+def load_synthesizer(
+    run: Path, direction: str | None = None, checkpoint: str = "last"
+) -> tuple[Method, str, nn.Module]:
+    """The method, the direction (the run's only or first one by default) and its synthesizer: see `load_run`.
+
+    Raises UsageError for a direction the run does not have.
+    """
+    method, nets = load_run(run, checkpoint)
+    direction = direction or min(nets)
+    if direction not in nets:
+        raise UsageError(f"{run}: has no direction {direction}; it has {', '.join(sorted(nets))}")
+    return method, direction, nets[direction]
+
+
 def export(
     run: Path,
     out: Path,
@@ -56,11 +70,7 @@ def export(
     licence, metrics, trained, name. Raises UsageError for a direction the run does not have, RunError when the
     file does not agree with torch.
     """
-    method, nets = load_run(run, checkpoint)
-    direction = direction or min(nets)
-    if direction not in nets:
-        raise UsageError(f"{run}: has no direction {direction}; it has {', '.join(sorted(nets))}")
-    net = nets[direction]
+    method, direction, net = load_synthesizer(run, direction, checkpoint)
     photo = torch.rand(1, 3 if direction == "photo2sketch" else 1, 256, 256) * 2 - 1
     style = torch.eye(len(method.styles))[:1]
     model = _to_onnx(net, photo, style, direction)
