@@ -18,7 +18,7 @@ FLOORS = {
     "losses": 3,
     "metrics": 3,
     "recognition": 3,
-    "nets": 2,
+    "nets": 1,
     "data": 2,
     "synthesis": 2,
     "web": 3,
