@@ -30,7 +30,7 @@ def prepare(
     protocol's, ImageError for a file that cannot be read.
     """
     if protocol not in PROTOCOLS:
-        raise DataError(f"there is no protocol {protocol!r}; choose from {', '.join(PROTOCOLS)}")
+        raise UsageError(f"there is no protocol {protocol!r}; choose from {', '.join(PROTOCOLS)}")
     if out.exists():
         raise DataError(f"{out}: already exists; remove it or choose another --out")
     pairs = _hold_out(PROTOCOLS[protocol](source), val, seed)
