@@ -18,7 +18,7 @@ SIGMA_ON_F = 0.55  # sigma of the log-Gabor over its centre frequency: about two
 ANGULAR_SIGMA = math.pi / ORIENTATIONS / 1.2
 LOW_PASS_CUTOFF, LOW_PASS_ORDER = 0.45, 15
 NOISE_DEVIATIONS, NOISE_RESCALE = 2.0, 1.7
-EPSILON = 1e-4
+EPSILON, TINY = 1e-4, 1e-20
 AMPLITUDE_FLOOR = (
     1e-6  # not in the reference, which divides 0 by 0 on a constant image; responses are about 1 to 1000
 )
@@ -39,24 +39,24 @@ def _phase_congruency(grey: Tensor, bank: Tensor, noise_gains: list[float]) -> T
     spectra = torch.stack([spectrum, spectrum * 1j], dim=1)[
         :, :, None
     ]  # of the even and of the odd responses
-    tiny = torch.full((), 1e-20, dtype=grey.dtype, device=grey.device)  # a root of 0 has no gradient
     energy_all, amplitude_all = torch.zeros_like(grey), torch.full_like(grey, AMPLITUDE_FLOOR)
     for filters, noise_gain in zip(bank, noise_gains, strict=True):
         # irfft2, in the layout that spares most copies: a third faster
         columns = torch.fft.ifft(spectra * filters, dim=4).transpose(3, 4).contiguous()
         responses = torch.fft.irfft(columns, n=grey.shape[2])  # (B, even and odd, scales, H, W)
         even, odd = responses.unbind(dim=1)
-        amplitude = torch.addcmul(torch.addcmul(tiny, even, even), odd, odd).sqrt()
+        # in place where autograd allows it: the work is bound by memory; TINY, as a root has no gradient at 0
+        amplitude = even.square().addcmul_(odd, odd).add_(TINY).sqrt_()
         sums = responses.sum(dim=2)
-        energy = torch.addcmul(tiny, sums, sums).sum(dim=1)
+        energy = sums.square().sum(dim=1).add_(TINY)
         length = energy.sqrt() + EPSILON
         mean_even, mean_odd = (sums / length[:, None])[:, :, None].unbind(dim=1)
-        across = torch.addcmul(even * mean_odd, odd, mean_even, value=-1).abs().sum(dim=1)
+        across = (even * mean_odd).addcmul_(odd, mean_even, value=-1).abs_().sum(dim=1)
         # of an even count's two middle values torch takes the lower, the reference their mean: 1e-6 in FSIM
         threshold = torch.stack([finest.median() for finest in amplitude[:, 0]]) * noise_gain
         # the sum over scales of E mean_E + O mean_O - |E mean_O - O mean_E|, less the noise
-        energy_all = energy_all + (energy / length - across - threshold[:, None, None]).clamp(min=0)
-        amplitude_all = amplitude_all + amplitude.sum(dim=1)
+        energy_all += (energy / length).sub_(across).sub_(threshold[:, None, None]).clamp_(min=0)
+        amplitude_all += amplitude.sum(dim=1)
     return energy_all / amplitude_all
 
 
