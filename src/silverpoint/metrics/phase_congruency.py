@@ -19,9 +19,7 @@ ANGULAR_SIGMA = math.pi / ORIENTATIONS / 1.2
 LOW_PASS_CUTOFF, LOW_PASS_ORDER = 0.45, 15
 NOISE_DEVIATIONS, NOISE_RESCALE = 2.0, 1.7
 EPSILON, TINY = 1e-4, 1e-20
-AMPLITUDE_FLOOR = (
-    1e-6  # not in the reference, which divides 0 by 0 on a constant image; responses are about 1 to 1000
-)
+AMPLITUDE_FLOOR = 1e-6  # ours: the reference divides 0 by 0 on a constant image; amplitudes are 1 to 1000
 
 
 def phase_congruency(grey: Tensor) -> Tensor:
@@ -36,9 +34,8 @@ def phase_congruency(grey: Tensor) -> Tensor:
 def _phase_congruency(grey: Tensor, bank: Tensor, noise_gains: list[float]) -> Tensor:
     # Every filter is 0 at DC, so the mean changes nothing but float32's rounding.
     spectrum = torch.fft.rfft2(grey - grey.mean(dim=(1, 2), keepdim=True)).transpose(1, 2)
-    spectra = torch.stack([spectrum, spectrum * 1j], dim=1)[
-        :, :, None
-    ]  # of the even and of the odd responses
+    # of the even and of the odd responses, (B, 2, 1, W // 2 + 1, H)
+    spectra = torch.stack([spectrum, spectrum * 1j], dim=1)[:, :, None]
     energy_all, amplitude_all = torch.zeros_like(grey), torch.full_like(grey, AMPLITUDE_FLOOR)
     for filters, noise_gain in zip(bank, noise_gains, strict=True):
         # irfft2, in the layout that spares most copies: a third faster
