@@ -21,7 +21,7 @@ from silverpoint.image import read_image, write_image
 from silverpoint.synthesis.model import Card, Model, open_model
 
 VIEWS = ("portrait", "face", "whole")
-MAX_FACE_SCALE = 2.0  # of the training frame's: beyond it strokes thin out into contours
+MAX_FACE_SCALE = 1.5  # of the training frame's: beyond it strokes thin out, and dark skin is shaded like hair
 MAX_PIXELS = 1_200_000  # of a drawing, unless a size is asked for
 READ_PIXELS = 4_000_000  # of a photo, for a drawing of at most MAX_PIXELS
 SIZES = (16, 10_000)  # px of the long side that may be asked for
