@@ -6,6 +6,7 @@ the same hardware.
 
 import json
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 
 import numpy as np
 import torch
@@ -106,15 +108,13 @@ class Trainer:
         method.start_stage(stage)
         self.optimizers = self._make_optimizers(stage)
         saved = time.monotonic()
-        with ThreadPoolExecutor(1) as loader, self._saving_on_interrupt(number):
+        with ThreadPoolExecutor(1) as loader, _interrupt_between_steps() as asked_to_stop:
             upcoming = deque([loader.submit(self.batches.batch, first)])
             for step in range(first, total):
-                self.step = step
                 batch = upcoming.popleft().result().to(self.fabric.device)
                 upcoming.append(loader.submit(self.batches.batch, step + 1))
                 losses = self._update(stage, step, total, batch)
                 self.report.step(stage.name, step + 1, total, losses, len(batch.ids) * self.fabric.world_size)
-                self.step = step + 1
                 ended = (step + 1) % per_epoch == 0
                 if ended and (
                     (step + 1) // per_epoch % self.options.validate_epochs == 0 or step + 1 == total
@@ -123,6 +123,8 @@ class Trainer:
                 if time.monotonic() - saved > 60 * self.options.save_minutes or step + 1 == total:
                     self._save(number, step + 1)
                     saved = time.monotonic()
+                if asked_to_stop.is_set():
+                    self._stop(number, step + 1)
 
     def _update(self, stage: Stage, step: int, total: int, batch: Batch) -> dict[str, Tensor]:
         method = self.method
@@ -242,14 +244,10 @@ class Trainer:
         self.metrics = state["metrics"]
         return state["stage"], state["step"]
 
-    @contextmanager
-    def _saving_on_interrupt(self, stage: int) -> Iterator[None]:
-        try:
-            yield
-        except KeyboardInterrupt:
-            self._save(stage, self.step)
-            self.report.say(f"stopped at step {self.step}; go on with --resume")
-            raise
+    def _stop(self, stage: int, step: int) -> None:
+        self._save(stage, step)
+        self.report.say(f"stopped at step {step}; go on with --resume")
+        raise KeyboardInterrupt
 
     def _validate(self, number: int, stage: Stage, step: int) -> None:
         if not self.val or not self.fabric.is_global_zero:
@@ -282,6 +280,25 @@ def _warmed_up_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Ten
                 a.copy_(c)
 
     return update
+
+
+@contextmanager
+def _interrupt_between_steps() -> Iterator[Event]:
+    """An event that Ctrl-C sets, so that a step is never left half done; a second Ctrl-C acts at once."""
+    asked = Event()
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    if current_thread() is not main_thread():  # only the main thread receives signals
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def load_into(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
