@@ -20,6 +20,11 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, ob
         {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
         {"silverpoint": json.dumps(state)},
     )
+    write_whole(path, data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name beside it, then rename: `path` holds the old bytes or the new, never half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

@@ -1,7 +1,6 @@
 """From a run to one ONNX file that says what it is: weights, sizes, styles, licence and scores."""
 
 import json
-import os
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import silverpoint
 from silverpoint.errors import RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import Method
-from silverpoint.training.checkpoint import read_checkpoint
+from silverpoint.training.checkpoint import read_checkpoint, write_whole
 from silverpoint.training.trainer import load_into, read_run
 
 FORMAT = 1
@@ -95,12 +94,7 @@ def export(
     difference = _compare(model, net, photo, style)
     if difference > (2e-2 if half else 1e-3):
         raise RunError(f"{out}: not written; the exported graph differs from torch by {difference:.1e}")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(model.SerializeToString())
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(out, model.SerializeToString())
     return difference
 
 
