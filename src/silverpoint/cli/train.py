@@ -26,6 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     parser.add_argument(
+        "--start-from", type=Path, metavar="RUN", help="begin with the networks of another run (fine-tuning)"
+    )
+    parser.add_argument(
         "--epochs", type=int, help="how long: all epochs, decay included, in the method's proportion"
     )
     parser.add_argument("--config", type=Path, metavar="YAML", help="settings file; flags win over it")
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace, settings_flags: list[str]) -> int:
             validate_epochs=args.validate_epochs,
             select=args.select,
             style_weights=_style_weights(args.style_weights),
+            start_from=str(args.start_from) if args.start_from else None,
         )
         trainer = Trainer(args.method, settings, options, args.out)
     metrics = trainer.fit(resume=args.resume)

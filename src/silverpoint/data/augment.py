@@ -4,7 +4,7 @@ Everything is a function of tensors and a torch.Generator, so a step's batch dep
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ class Augmentation:
     """Probabilities and ranges. `Augmentation.none()` leaves the centre crop as it is."""
 
     flip: float = 0.5
+    plain: float = 0.0  # probability that a pair is only mirrored and cropped, pixels as they are
     scale: tuple[float, float] = (0.8, 1.5)  # of photo and sketch together; log-uniform
     rotation: float = 6.0  # degrees, either way
     shift: float = 0.0  # pixels, either way, where the crop is not smaller than the picture
@@ -27,15 +28,20 @@ class Augmentation:
     def none(cls) -> "Augmentation":
         return cls(flip=0.0, scale=(1.0, 1.0), rotation=0.0, shift=0.0, tone=0.0, background=0.0, skin=0.0)
 
+    def only_moved(self) -> "Augmentation":
+        """The same mirroring and shift, and nothing else: no pixel is resampled, no light changed."""
+        return replace(Augmentation.none(), flip=self.flip, shift=self.shift)
+
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
 def sample_crop(images: Tensor, size: int, a: Augmentation, generator: torch.Generator) -> Tensor:
-    """(C, H, W) float -> (C, size, size): one random similarity of all channels, bilinear, edges replicated.
+    """(C, H, W) float -> (C, size, size): one random similarity of all channels, bicubic, edges replicated.
 
-    The crop stays inside the picture where the picture is large enough for it.
+    The crop stays inside the picture where the picture is large enough for it; without scale and rotation it then
+    is a plain slice, whose grain no resampling has softened.
     """
     _, h, w = images.shape
     low, high = a.scale
@@ -45,6 +51,11 @@ def sample_crop(images: Tensor, size: int, a: Augmentation, generator: torch.Gen
     flip = -1.0 if uniform(0, 1, generator) < a.flip else 1.0
     span = size / scale  # side of the crop in picture pixels
     cx, cy = (_centre(side, span, a.shift, generator) for side in (w, h))
+    left, top = round(cx - size / 2), round(cy - size / 2)
+    inside = left >= 0 and top >= 0 and left + size <= w and top + size <= h
+    if scale == 1 and angle == 0 and inside:
+        crop = images[:, top : top + size, left : left + size]
+        return crop.flip(2) if flip < 0 else crop
     # output coordinates in [-1, 1] -> picture coordinates in [-1, 1] (align_corners=False)
     cos, sin = math.cos(angle) * span, math.sin(angle) * span
     theta = torch.tensor(
@@ -58,7 +69,7 @@ def sample_crop(images: Tensor, size: int, a: Augmentation, generator: torch.Gen
     if scale < 1:  # a grid sample does not average: shrink by area first
         images = F.interpolate(images[None], scale_factor=scale, mode="bilinear", antialias=True)[0]
     grid = F.affine_grid(theta[None], [1, images.shape[0], size, size], align_corners=False)
-    return F.grid_sample(images[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    return F.grid_sample(images[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
 
 
 def _centre(side: int, span: float, shift: float, generator: torch.Generator) -> float:

@@ -103,6 +103,8 @@ class Batches:
 
     def _example(self, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         a = self.augmentation
+        if uniform(0, 1, generator) < a.plain:
+            a = a.only_moved()
         crop = sample_crop(self.images[index].float() / 255, self.crop_size, a, generator).clamp(0, 1)
         photo, sketch, person, skin = crop[:3], crop[3:4], crop[4:5], crop[5:6]
         if self.has_layout[index] and uniform(0, 1, generator) < a.skin:

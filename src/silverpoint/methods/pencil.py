@@ -7,6 +7,7 @@ background are varied so that the drawing does not depend on them (data/augment.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +31,9 @@ FORMS = {"relu2_1": 0.5, "relu4_1": 1.0}
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
-    batch_size: int = setting(6, "ours", low=1)
-    n_epochs: int = setting(10, "ours", low=0)
-    n_epochs_decay: int = setting(14, "ours", low=0)
+    batch_size: int = setting(8, "ours", low=1)
+    n_epochs: int = setting(25, "ours", low=0)
+    n_epochs_decay: int = setting(25, "ours", low=0)
     crop_size: int = setting(
         176, "ours: the largest crop that leaves a 200-pixel frame room to be scaled", low=32
     )
@@ -40,10 +41,13 @@ class Settings(CommonSettings):
     lr_discriminator: float = setting(2e-4, "ours")
     lambda_l1: float = setting(15.0, "ours", low=0)
     lambda_perceptual: float = setting(4.0, "ours", low=0)
-    lambda_gan: float = setting(2.0, "ours", low=0)
+    stroke_window: int = setting(
+        112, "ours: side of the random window in which strokes are compared; 0: the whole crop", low=0
+    )
+    lambda_gan: float = setting(3.0, "ours", low=0)
     gan_mode: str = setting("lsgan", "ours", choices=MODES)
     discriminator_width: int = setting(32, "ours", low=8)
-    ema: float = setting(0.998, "ours: decay of the averaged generator", low=0)
+    ema: float = setting(0.999, "ours: decay of the averaged generator", low=0)
     freeze_norm: float = setting(
         0.7, "ours: fraction of the training after which batch statistics are fixed", low=0
     )
@@ -54,7 +58,7 @@ class Pencil(Method):
 
     name = "pencil"
     settings_class = Settings
-    augmentation = Augmentation()
+    augmentation = Augmentation(plain=0.4, scale=(0.8, 1.8))
     clean_paper = True
     settings: Settings
 
@@ -106,12 +110,21 @@ class Pencil(Method):
     def _perceptual(self, fake: Tensor, real: Tensor) -> Tensor:
         vgg = self.vgg[0].to(fake.device)
         loss = fake.new_zeros((), dtype=torch.float32)
-        for taps, scale in ((STROKES, 1), (FORMS, 2)):
-            fake_scaled, real_scaled = (F.avg_pool2d((x + 1) / 2, scale) for x in (fake, real))
+        window = self._stroke_window(fake)
+        for taps, scale, seen in ((STROKES, 1, window), (FORMS, 2, (...,))):
+            fake_scaled, real_scaled = (F.avg_pool2d((x[seen] + 1) / 2, scale) for x in (fake, real))
             with torch.no_grad():
                 target = vgg(real_scaled, taps)
             loss = loss + feature_l1(vgg(fake_scaled, taps), target, taps)
         return loss
+
+    def _stroke_window(self, image: Tensor) -> tuple[slice | EllipsisType, ...]:
+        """Strokes are local: a window, drawn anew each step, gives the same mean gradient at under half the cost."""
+        side = self.settings.stroke_window
+        if not side:
+            return (...,)
+        starts = [int(torch.randint(max(1, n - side + 1), ())) for n in image.shape[2:]]
+        return (..., *(slice(start, start + side) for start in starts))
 
     def synthesizer(self, direction: str) -> nn.Module:
         return self.generator

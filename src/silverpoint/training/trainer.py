@@ -53,6 +53,7 @@ class RunOptions:
     validate_epochs: int = 1  # between validations
     select: str = "lpips_alex"  # validation metric that chooses `best`
     style_weights: dict[str, float] = field(default_factory=dict)
+    start_from: str | None = None  # another run, whose networks this one begins with
 
 
 class Trainer:
@@ -92,7 +93,7 @@ class Trainer:
         )
         self.val, self.best = val, math.inf
         self.metrics: dict[str, float] = {}
-        stage, step = self._load() if resume else (0, 0)
+        stage, step = self._load() if resume else self._begin()
         stages = self.method.stages()
         with Report(self.out, self.fabric.is_global_zero) as self.report:
             for number in range(stage, len(stages)):
@@ -233,6 +234,15 @@ class Trainer:
             "metrics": self.metrics,
         }
         write_checkpoint(self.out / "checkpoints" / f"{name}.safetensors", tensors, state)
+
+    def _begin(self) -> tuple[int, int]:
+        """The networks of another run, where one is named, under a schedule that starts at its first step."""
+        if self.options.start_from:
+            tensors, _ = read_checkpoint(Path(self.options.start_from) / "checkpoints" / "last.safetensors")
+            load_into(self.method, "method", tensors)
+            for direction, average in self.averages.items():
+                load_into(average.module, f"average/{direction}.module", tensors)
+        return 0, 0
 
     def _load(self) -> tuple[int, int]:
         """Restore the last checkpoint; returns its stage and step."""
