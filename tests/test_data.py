@@ -14,11 +14,12 @@ from silverpoint.data.augment import (
     background_alone,
     change_tone,
     darken_skin,
+    draw_crop,
     replace_background,
-    sample_crop,
+    take_crop,
 )
-from silverpoint.data.batches import Batches
-from silverpoint.data.framing import pad_to_multiple
+from silverpoint.data.batches import PRIORS, Batches, still
+from silverpoint.data.framing import frame, pad_to_multiple
 from silverpoint.data.layout import PARTS, part_mask
 from silverpoint.data.pairs import Example, read_split
 from silverpoint.data.paper import WHITE, clear_background, flatten_paper
@@ -132,14 +133,14 @@ def test_photo_and_sketch_move_together():
     _, sketch = draw_pair(3)
     both = torch.from_numpy(np.stack([sketch, sketch])).float() / 255
     for seed in range(8):
-        crop = sample_crop(both, 96, Augmentation(), torch.Generator().manual_seed(seed))
+        crop = take_crop(both, draw_crop(250, 200, 96, Augmentation(), torch.Generator().manual_seed(seed)))
         assert crop.shape == (2, 96, 96)
         assert torch.equal(crop[0], crop[1])
 
 
 def test_without_augmentation_a_crop_is_the_picture_itself():
     image = torch.rand(3, 64, 64)
-    crop = sample_crop(image, 64, Augmentation.none(), torch.Generator().manual_seed(0))
+    crop = take_crop(image, draw_crop(64, 64, 64, Augmentation.none(), torch.Generator().manual_seed(0)))
     torch.testing.assert_close(crop, image, atol=1e-5, rtol=0)
 
 
@@ -256,3 +257,126 @@ def test_framing_has_an_exact_inverse(h, w, multiple):
 def test_the_cufs_frame_lies_where_the_field_puts_it():
     _, (rows, columns) = pad_to_multiple(torch.zeros(1, 1, 250, 200), 256, value=0.0)
     assert (rows, columns) == (slice(3, 253), slice(28, 228))
+
+
+def with_priors(seed, size=(200, 250)):
+    """An example whose priors are functions of its pixels, so that it shows when they part from them."""
+    photo, sketch = draw_pair(seed, size)
+    layouts = [(image // 22).clip(0, 11).astype(np.uint8) for image in (photo[..., 0], sketch)]
+    return Example(f"e{seed}", "s", "a", photo, sketch, photo[..., 0], layouts[0], sketch, layouts[1])
+
+
+MOVED = Augmentation(tone=0.0, background=0.0, skin=0.0, shift=9.0)
+
+
+@pytest.mark.parametrize("framing", ["crop", "pad256", "resize286"])
+def test_priors_move_with_what_they_were_made_from(framing):
+    examples = [with_priors(i) for i in range(2)]
+    made = Batches(
+        examples,
+        ["a"],
+        batch_size=2,
+        crop_size=96,
+        augmentation=MOVED,
+        framing=framing,
+        priors=PRIORS,
+    )
+    batch = made.batch(0)
+    side = 96 if framing == "crop" else 256
+    assert batch.photo.shape == (2, 3, side, side)
+    assert batch.priors["saliency"].shape == (2, 1, side, side)
+    assert batch.priors["sketch_layout"].shape == (2, 12, side, side)
+    red, grey = (batch.photo[:, :1] + 1) / 2, (batch.sketch + 1) / 2
+    torch.testing.assert_close(batch.priors["saliency"], red, atol=1e-6, rtol=0)
+    torch.testing.assert_close(batch.priors["sketch_saliency"], grey, atol=1e-6, rtol=0)
+    for name, image in (("layout", red), ("sketch_layout", grey)):
+        layout = batch.priors[name]
+        assert torch.equal(layout.sum(1), torch.ones(2, side, side))  # labels stay labels
+        expected = (image[:, 0] * 255 // 22).clamp(0, 11)
+        assert (layout.argmax(1) == expected).float().mean() > 0.85  # all but the edges, where pixels mix
+
+
+def test_asking_for_no_priors_changes_no_draw():
+    options = {"batch_size": 2, "crop_size": 96, "augmentation": Augmentation()}
+    examples = [with_priors(i) for i in range(3)]
+    plain, rich = (Batches(examples, ["a"], **options, priors=p).batch(1) for p in ((), PRIORS))
+    assert torch.equal(plain.photo, rich.photo)
+    assert torch.equal(plain.sketch, rich.sketch)
+
+
+def test_a_prior_the_dataset_lacks_is_named_with_the_way_out():
+    with pytest.raises(DataError, match=r"e0: .*layout.*--priors layout"):
+        batches(priors=("layout",))
+
+
+def test_padding_puts_paper_or_the_edge_around_a_pair():
+    options = {"batch_size": 1, "crop_size": 64, "augmentation": Augmentation.none(), "priors": PRIORS}
+    for fill, corner in (("white", 1.0), ("edge", None)):
+        made = Batches([with_priors(1)], ["a"], framing="pad256", fill=fill, **options).batch(0)
+        photo = torch.from_numpy(draw_pair(1)[0]).permute(2, 0, 1).float() / 127.5 - 1
+        torch.testing.assert_close(made.photo[0, :, 3:253, 28:228], photo, atol=1e-6, rtol=0)
+        below = made.photo[0, :, 255, 128]
+        torch.testing.assert_close(below, photo[:, 249, 100] if corner is None else torch.ones(3))
+        if fill == "white":
+            assert float(made.priors["saliency"][0, 0, 255, 128]) == 0
+            assert int(made.priors["layout"][0, :, 255, 128].argmax()) == 0
+
+
+def test_a_picture_too_large_to_pad_is_named():
+    with pytest.raises(DataError, match=r"e0: 300x250 .*resize286"):
+        Batches(
+            [with_priors(0, (300, 250))],
+            ["a"],
+            batch_size=1,
+            crop_size=64,
+            augmentation=Augmentation.none(),
+            framing="pad256",
+        )
+
+
+@pytest.mark.parametrize("framing", ["crop", "pad256", "resize286"])
+def test_synthesis_sees_the_example_and_finds_the_way_back(framing):
+    example = with_priors(2)
+    batch, undo = still(example, ["z", "a"], priors=PRIORS, framing=framing, fill="white", multiple=16)
+    assert batch.style.tolist() == [[0, 1]]
+    assert all(batch.priors[name].shape[2:] == batch.photo.shape[2:] for name in PRIORS)
+    assert batch.photo.shape[2:] == ((256, 208) if framing == "crop" else (256, 256))
+    back = ((undo(batch.photo)[0] + 1) * 127.5).permute(1, 2, 0).numpy()
+    difference = np.abs(back - example.photo)
+    assert back.shape == example.photo.shape
+    assert difference.mean() < 2 if framing == "resize286" else difference.max() < 1e-3
+
+
+@given(
+    h=st.integers(20, 300),
+    w=st.integers(20, 300),
+    framing=st.sampled_from(["crop", "pad256", "resize286"]),
+    where=st.tuples(st.floats(0.2, 0.8), st.floats(0.2, 0.8)),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_point_comes_back_to_its_place_through_every_framing(h, w, framing, where):
+    y, x = where[0] * (h - 1), where[1] * (w - 1)
+    rows, columns = torch.arange(h)[:, None], torch.arange(w)[None]
+    blob = torch.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 2.5**2))
+    framed, undo = frame(blob[None, None], framing, 16, value=0.0)
+    back = undo(framed)[0, 0]
+    assert back.shape == (h, w)
+    centre = [float((back * axis).sum() / back.sum()) for axis in (rows, columns)]
+    start = [float((blob * axis).sum() / blob.sum()) for axis in (rows, columns)]
+    assert np.abs(np.subtract(centre, start)).max() < 0.5
+
+
+def test_unpaired_sketches_all_come_before_any_comes_again():
+    others = [
+        Example(f"u{i}", "s", "z", draw_pair(0)[0], np.full((250, 200), 20 * i, np.uint8)) for i in range(4)
+    ]
+    seen = []
+    ranks = [batches(batch_size=1, unpaired=others, rank=r, ranks=2) for r in range(2)]
+    for step in range(4):
+        for one in ranks:
+            unpaired = one.batch(step).unpaired
+            assert unpaired.shape == (1, 1, 64, 64)
+            seen.append(round(float(unpaired.mean() + 1) * 127.5 / 20))
+    assert sorted(seen[:4]) == sorted(seen[4:]) == [0, 1, 2, 3]
+    assert batches().batch(0).unpaired is None
+    assert torch.equal(batches(unpaired=others).batch(0).photo, batches().batch(0).photo)

@@ -46,6 +46,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--style-weights", default="", metavar="STYLE=W,...", help="draw a style's pairs W times as often"
     )
+    parser.add_argument(
+        "--unpaired",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="DATASET",
+        help="sketches for methods that use others",
+    )
     parser.set_defaults(run=run)
 
 
@@ -73,6 +81,7 @@ def run(args: argparse.Namespace, settings_flags: list[str]) -> int:
             validate_epochs=args.validate_epochs,
             select=args.select,
             style_weights=_style_weights(args.style_weights),
+            unpaired=tuple(str(d) for d in args.unpaired),
             start_from=str(args.start_from) if args.start_from else None,
         )
         trainer = Trainer(args.method, settings, options, args.out)

@@ -1,4 +1,4 @@
-"""Joint geometry for photo and sketch; light, colour and background for the photo alone.
+"""Joint geometry for photo, sketch and priors; light, colour and background for the photo alone.
 
 Everything is a function of tensors and a torch.Generator, so a step's batch depends on its seed and nothing else.
 """
@@ -37,39 +37,58 @@ def uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
-def sample_crop(images: Tensor, size: int, a: Augmentation, generator: torch.Generator) -> Tensor:
-    """(C, H, W) float -> (C, size, size): one random similarity of all channels, bicubic, edges replicated.
+@dataclass(frozen=True)
+class Crop:
+    """A square of a picture: `size` pixels of result from `size / scale` of the picture about (cx, cy)."""
 
-    The crop stays inside the picture where the picture is large enough for it; without scale and rotation it then
-    is a plain slice, whose grain no resampling has softened.
-    """
-    _, h, w = images.shape
+    size: int
+    scale: float
+    angle: float  # radians
+    mirrored: bool
+    cx: float  # picture pixels, from the picture's corner
+    cy: float
+
+
+def draw_crop(height: int, width: int, size: int, a: Augmentation, generator: torch.Generator) -> Crop:
+    """A random similarity. The crop stays inside the picture where that is large enough for it."""
     low, high = a.scale
-    low = max(low, min(size / w, high)) if (low, high) != (1.0, 1.0) else low
+    low = max(low, min(size / width, high)) if (low, high) != (1.0, 1.0) else low
     scale = math.exp(uniform(math.log(low), math.log(high), generator))
     angle = math.radians(uniform(-a.rotation, a.rotation, generator))
-    flip = -1.0 if uniform(0, 1, generator) < a.flip else 1.0
-    span = size / scale  # side of the crop in picture pixels
-    cx, cy = (_centre(side, span, a.shift, generator) for side in (w, h))
-    left, top = round(cx - size / 2), round(cy - size / 2)
+    mirrored = uniform(0, 1, generator) < a.flip
+    cx, cy = (_centre(side, size / scale, a.shift, generator) for side in (width, height))
+    return Crop(size, scale, angle, mirrored, cx, cy)
+
+
+def take_crop(images: Tensor, crop: Crop, *, labels: bool = False) -> Tensor:
+    """(C, H, W) float -> (C, size, size): the crop of all channels, bicubic, edges replicated.
+
+    With `labels` every pixel is one of the picture's, never a mixture. Without scale and rotation a crop inside the
+    picture is a plain slice, whose grain no resampling has softened.
+    """
+    _, h, w = images.shape
+    size = crop.size
+    left, top = round(crop.cx - size / 2), round(crop.cy - size / 2)
     inside = left >= 0 and top >= 0 and left + size <= w and top + size <= h
-    if scale == 1 and angle == 0 and inside:
-        crop = images[:, top : top + size, left : left + size]
-        return crop.flip(2) if flip < 0 else crop
+    if crop.scale == 1 and crop.angle == 0 and inside:
+        square = images[:, top : top + size, left : left + size]
+        return square.flip(2) if crop.mirrored else square
     # output coordinates in [-1, 1] -> picture coordinates in [-1, 1] (align_corners=False)
-    cos, sin = math.cos(angle) * span, math.sin(angle) * span
+    span, flip = size / crop.scale, -1.0 if crop.mirrored else 1.0
+    cos, sin = math.cos(crop.angle) * span, math.sin(crop.angle) * span
     theta = torch.tensor(
         [
-            [flip * cos / w, -sin / w, 2 * cx / w - 1],
-            [flip * sin / h, cos / h, 2 * cy / h - 1],
+            [flip * cos / w, -sin / w, 2 * crop.cx / w - 1],
+            [flip * sin / h, cos / h, 2 * crop.cy / h - 1],
         ],
         dtype=images.dtype,
         device=images.device,
     )
-    if scale < 1:  # a grid sample does not average: shrink by area first
-        images = F.interpolate(images[None], scale_factor=scale, mode="bilinear", antialias=True)[0]
+    if crop.scale < 1 and not labels:  # a grid sample does not average: shrink by area first
+        images = F.interpolate(images[None], scale_factor=crop.scale, mode="bilinear", antialias=True)[0]
     grid = F.affine_grid(theta[None], [1, images.shape[0], size, size], align_corners=False)
-    return F.grid_sample(images[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
+    mode = "nearest" if labels else "bicubic"
+    return F.grid_sample(images[None], grid, mode=mode, padding_mode="border", align_corners=False)[0]
 
 
 def _centre(side: int, span: float, shift: float, generator: torch.Generator) -> float:

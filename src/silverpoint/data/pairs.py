@@ -9,10 +9,12 @@ import numpy as np
 from silverpoint.errors import DataError
 from silverpoint.image import read_image, to_grey
 
+PRIORS = ("saliency", "layout", "sketch_saliency", "sketch_layout")
+
 
 @dataclass(frozen=True)
 class Example:
-    """photo (H, W, 3), sketch (H, W) and, where prepared, saliency and layout (H, W): uint8 of one size."""
+    """photo (H, W, 3), sketch (H, W) and, where prepared, the priors of each (H, W): uint8 of one size."""
 
     id: str
     subset: str
@@ -21,6 +23,8 @@ class Example:
     sketch: np.ndarray
     saliency: np.ndarray | None = None
     layout: np.ndarray | None = None  # numbers of silverpoint.data.layout.PARTS
+    sketch_saliency: np.ndarray | None = None
+    sketch_layout: np.ndarray | None = None
 
 
 def read_split(dataset: Path, split: str, subset: str | None = None) -> list[Example]:
@@ -43,10 +47,8 @@ def read_split(dataset: Path, split: str, subset: str | None = None) -> list[Exa
 def _read(dataset: Path, row: dict[str, str]) -> Example:
     photo = read_image(dataset / row["photo"])
     sketch = _sized(to_grey(read_image(dataset / row["sketch"])), photo)
-    saliency, layout = (_prior(dataset, row.get(name), photo) for name in ("saliency", "layout"))
-    return Example(
-        row["id"], row["subset"], row.get("style") or row["subset"], photo, sketch, saliency, layout
-    )
+    priors = {name: _prior(dataset, row.get(name), photo) for name in PRIORS}
+    return Example(row["id"], row["subset"], row.get("style") or row["subset"], photo, sketch, **priors)
 
 
 def _prior(dataset: Path, name: str | None, photo: np.ndarray) -> np.ndarray | None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
+from silverpoint.data.framing import FILLS, FRAMINGS
 from silverpoint.errors import UsageError
 
 Losses = Mapping[str, Tensor]  # scalars, already weighted: their sum is what the optimizer descends
@@ -44,7 +44,9 @@ class CommonSettings:
     batch_size: int = setting(1, "pix2pix, section 3.3", low=1)
     n_epochs: int = setting(100, "pix2pix: constant learning rate", low=0)
     n_epochs_decay: int = setting(100, "pix2pix: linear decay to zero", low=0)
-    crop_size: int = setting(256, "pix2pix, section 6.1", low=32)
+    crop_size: int = setting(256, "pix2pix, section 6.1; of the framing `crop`", low=32)
+    framing: str = setting("crop", "ours: random squares of crop_size", choices=FRAMINGS)
+    fill: str = setting("edge", "ours: what lies around a padded picture", choices=FILLS)
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -91,7 +93,9 @@ class Method(nn.Module):
     def synthesizer(self, direction: str) -> nn.Module:
         """The module that synthesis needs, and nothing else: what is averaged (EMA), sampled and exported.
 
-        Its forward takes the photo or sketch and the style one-hot and returns an image in [-1, 1].
+        Its class attributes are `size_multiple`, what height and width must be divisible by, and `priors`, the names
+        of the source image's priors that it needs (none when absent). Its forward(source, style, *priors) takes the
+        photo or sketch, the style one-hot and those priors, in their order, and returns an image in [-1, 1].
         """
         raise NotImplementedError
 
@@ -107,11 +111,11 @@ class Method(nn.Module):
         """Decay of the exponential moving average of the synthesizer, or None for no averaging."""
         return None
 
-    @torch.no_grad()
-    def synthesize(self, batch: Batch, direction: str = "photo2sketch") -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] from the photo (or sketch) alone."""
-        source = batch.photo if direction == "photo2sketch" else batch.sketch
-        return self.synthesizer(direction)(source, batch.style)
+
+def source_priors(synthesizer: nn.Module, direction: str) -> tuple[str, ...]:
+    """A batch's names of the priors a synthesizer needs: the sketch's where the sketch is its source."""
+    names: tuple[str, ...] = getattr(synthesizer, "priors", ())
+    return names if direction == "photo2sketch" else tuple(f"sketch_{name}" for name in names)
 
 
 _REGISTRY: dict[str, Callable[[], type[Method]]] = {}

@@ -53,6 +53,7 @@ class RunOptions:
     validate_epochs: int = 1  # between validations
     select: str = "lpips_alex"  # validation metric that chooses `best`
     style_weights: dict[str, float] = field(default_factory=dict)
+    unpaired: tuple[str, ...] = ()  # datasets whose sketches a batch carries besides its pairs
     start_from: str | None = None  # another run, whose networks this one begins with
 
 
@@ -74,6 +75,7 @@ class Trainer:
         self._open_folder(resume)
         torch.manual_seed(self.options.seed)
         train, val = self._read("train"), self._read("val")
+        unpaired = [e for d in self.options.unpaired for e in read_split(Path(d), "train")]
         styles = tuple(sorted({e.style for e in train}))
         with self.fabric.init_module():
             self.method: Method = method_class(self.method_name)(self.settings, styles)
@@ -88,6 +90,10 @@ class Trainer:
             seed=self.options.seed,
             style_weights=self.options.style_weights,
             clean_paper=self.method.clean_paper,
+            framing=self.settings.framing,
+            fill=self.settings.fill,
+            priors=self.method.priors,
+            unpaired=unpaired,
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
         )
@@ -338,5 +344,5 @@ def read_run(out: Path) -> tuple[CommonSettings, RunOptions, str]:
         method, values, run = content["method"], content["settings"], content["run"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not the settings of a run ({error})") from error
-    run["datasets"] = tuple(run["datasets"])
+    run |= {name: tuple(run.get(name, ())) for name in ("datasets", "unpaired")}
     return build_settings(method_class(method).settings_class, values), RunOptions(**run), method
