@@ -1,0 +1,97 @@
+"""ResNet-9 without aliasing: the generator of CUT (Park et al. 2020), half of which is also its encoder.
+
+c7s1-64, then twice (3x3 convolution, blurred halving), R256 x 9, twice (doubling, 3x3 convolution), c7s1. The blur is
+that of Zhang 2019, "Making convolutional networks shift-invariant again": binomial filters of 3 taps down, 4 up.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from silverpoint.nets.resnet import ResidualBlock
+
+
+class Halve(nn.Module):
+    """(B, C, H, W) -> (B, C, H/2, W/2): blurred by [1, 2, 1] / 4 both ways, edges reflected; every second pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # [1, 2, 1] is [1, 1] applied twice: two means are several times faster than a convolution of one group a channel
+        return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 2, 1), 2, 2)
+
+
+class Double(nn.Module):
+    """(B, C, H, W) -> (B, C, 2H, 2W): zeros between, blurred by [1, 3, 3, 1] / 4, edges repeated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)  # the same weights
+
+
+class AntialiasedResNet9(nn.Module):
+    """(B, in_channels, H, W) in [-1, 1] -> (B, out_channels, H, W) in [-1, 1]; H and W multiples of 4.
+
+    Layers are numbered as CUT numbers them, so that `nce_layers` means what it means there: 0 the reflect-padded
+    input (H+6, W+6), 4 the second convolution (128 channels), 8 the third (256 channels, H/2), 12 and 16 the first
+    and fifth residual blocks (256 channels, H/4).
+    """
+
+    size_multiple = 4
+
+    def __init__(self, in_channels: int = 3, out_channels: int = 3, width: int = 64, blocks: int = 9) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_convolution(in_channels, width, 7)]
+        for i in (1, 2):
+            layers += [*_convolution(width * i, width * 2 * i, 3), Halve()]
+        layers += [ResidualBlock(4 * width) for _ in range(blocks)]
+        self.encoder_depth = len(layers)
+        for i in (2, 1):
+            layers += [Double(), *_convolution(width * 2 * i, width * i, 3)]
+        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.layers(x))
+
+    def forward_with_taps(self, x: Tensor, taps: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """The image and, in the same pass, the outputs of the layers `taps`, in their order."""
+        x, features = self._run(x, taps, len(self.layers))
+        return torch.tanh(x), features
+
+    def encode(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
+        """The outputs of the layers `taps`, in their order; runs only as deep as they need."""
+        return self._run(x, taps, max(taps) + 1)[1]
+
+    def _run(self, x: Tensor, taps: Sequence[int], depth: int) -> tuple[Tensor, list[Tensor]]:
+        features: dict[int, Tensor] = {}
+        for number, layer in enumerate(self.layers[:depth]):
+            x = layer(x)
+            if number in taps:
+                features[number] = x
+        return x, [features[t] for t in taps]
+
+    def tap_channels(self, tap: int) -> int:
+        """How many channels the output of an encoder layer has. Raises ValueError for a layer of the decoder."""
+        self._require_encoder(tap)
+        channels = self.layers[1].in_channels
+        for layer in self.layers[1 : tap + 1]:
+            channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels
+        return int(channels)
+
+    def tap_geometry(self, tap: int) -> tuple[int, int]:
+        """(stride, offset): the pixel (y, x) lies in the cell (y // stride + offset, x // stride + offset)."""
+        self._require_encoder(tap)
+        halvings = sum(isinstance(layer, Halve) for layer in self.layers[: tap + 1])
+        return 2**halvings, 3 if tap == 0 else 0
+
+    def _require_encoder(self, tap: int) -> None:
+        if not 0 <= tap < self.encoder_depth:
+            raise ValueError(f"layer {tap} is not of the encoder, which has layers 0 to {self.encoder_depth - 1}")
+
+
+def _convolution(inside: int, outside: int, kernel: int) -> list[nn.Module]:
+    # not in place: a tap may lie between the norm and the ReLU
+    return [
+        nn.Conv2d(inside, outside, kernel, padding=0 if kernel == 7 else 1),
+        nn.InstanceNorm2d(outside),
+        nn.ReLU(),
+    ]
