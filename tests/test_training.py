@@ -32,6 +32,7 @@ from silverpoint.training.settings import build_settings, parse_flags
 from silverpoint.training.trainer import RunOptions, Trainer, resumed
 
 TINY = {"batch_size": 2, "crop_size": 48, "lambda_perceptual": 0.0, "discriminator_width": 8}
+NARROW = {"ngf": 8, "ndf": 8}  # widths of the methods that have such a setting
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +174,13 @@ def test_training_lowers_the_pixel_loss(dataset, tmp_path):
 def some_batch(styles=2, size=64, count=2):
     torch.manual_seed(1)
     photo, sketch = torch.rand(count, 3, size, size) * 2 - 1, torch.rand(count, 1, size, size) * 2 - 1
-    return Batch(photo, sketch, torch.eye(styles)[:count], ["a", "b"][:count])
+    unpaired = torch.rand(count, 1, size, size) * 2 - 1
+    return Batch(photo, sketch, torch.eye(styles)[:count], ["a", "b"][:count], unpaired=unpaired)
 
 
 def small_method(name):
     settings = build_settings(
-        method_class(name).settings_class, {k: v for k, v in TINY.items() if k in fields(name)}
+        method_class(name).settings_class, {k: v for k, v in (TINY | NARROW).items() if k in fields(name)}
     )
     return method_class(name)(settings, ("x", "y"))
 

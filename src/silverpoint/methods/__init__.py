@@ -15,6 +15,20 @@ def _pencil() -> type[Method]:
     return Pencil
 
 
+def _cyclegan() -> type[Method]:
+    from silverpoint.methods.cyclegan import CycleGAN
+
+    return CycleGAN
+
+
+def _dagan() -> type[Method]:
+    from silverpoint.methods.dagan import DAGAN
+
+    return DAGAN
+
+
+register("cyclegan", _cyclegan)
+register("dagan", _dagan)
 register("pix2pix", _pix2pix)
 register("pencil", _pencil)
 
