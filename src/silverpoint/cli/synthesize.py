@@ -23,6 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--split", default="test", help="train, val or test (default test)")
     parser.add_argument("--subset", help="only this subset, e.g. CUHK")
     parser.add_argument("--direction", choices=("photo2sketch", "sketch2photo"))
+    parser.add_argument("--style", help="draw all in this style (default: each in its own)")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
     parser.set_defaults(run=run)
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     method, direction, net = load_synthesizer(args.source, args.direction, args.checkpoint)
     examples = read_split(args.dataset, args.split, args.subset)
-    images = synthesize_examples(net, examples, method.styles, direction, torch.device("cpu"))
+    images = synthesize_examples(method, net, examples, direction, torch.device("cpu"), args.style)
     args.out.mkdir(parents=True, exist_ok=True)
     for example, image in zip(examples, images, strict=True):
         write_image(image, args.out / f"{example.id}.png")

@@ -1,6 +1,7 @@
 """What every method is: networks, losses and settings, with nothing about files, devices, epochs or logging."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -32,9 +33,25 @@ class Stage:
     epochs: int
 
 
-def setting(default: Any, source: str, choices: tuple[Any, ...] = (), low: float | None = None) -> Any:
+def setting(
+    default: Any,
+    source: str,
+    choices: tuple[Any, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
     """A field of a `Settings` dataclass: its default, where that comes from, and what values are allowed."""
-    return field(default=default, metadata={"source": source, "choices": choices, "low": low})
+    return field(default=default, metadata={"source": source, "choices": choices, "low": low, "high": high})
+
+
+def allowed(metadata: Mapping[str, Any]) -> str:
+    """What a setting's values may be, in words, from its metadata; nothing where anything goes."""
+    low, high, choices = (metadata.get(key) for key in ("low", "high", "choices"))
+    if choices:
+        return f"one of {', '.join(map(str, choices))}"
+    if low is not None and high is not None:
+        return f"between {low} and {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
 
 
 @dataclass(frozen=True)
@@ -50,11 +67,12 @@ class CommonSettings:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            value, low, choices = getattr(self, f.name), f.metadata.get("low"), f.metadata.get("choices")
-            if low is not None and value < low:
-                raise UsageError(f"{f.name} must be at least {low}, not {value}")
-            if choices and value not in choices:
-                raise UsageError(f"{f.name} must be one of {', '.join(map(str, choices))}, not {value}")
+            value, choices = getattr(self, f.name), f.metadata.get("choices")
+            low, high = f.metadata.get("low"), f.metadata.get("high")
+            inside = (low is None or value >= low) and (high is None or value <= high)
+            finite = not isinstance(value, float) or math.isfinite(value)
+            if not (inside and finite) or (choices and value not in choices):
+                raise UsageError(f"{f.name} must be {allowed(f.metadata) or 'finite'}, not {value}")
 
 
 class Method(nn.Module):
@@ -72,6 +90,8 @@ class Method(nn.Module):
         self.settings = settings
         self.styles = styles
         self.progress = 0.0  # fraction of the stage's training that is done; the trainer keeps it
+        # Mean of a tensor over the processes of a distributed run, for what a step updates outside autograd.
+        self.reduce: Callable[[Tensor], Tensor] = _alone  # the trainer sets it where there are several
 
     def stages(self) -> list[Stage]:
         return [Stage("main", self.settings.n_epochs + self.settings.n_epochs_decay)]
@@ -110,6 +130,10 @@ class Method(nn.Module):
     def average_decay(self) -> float | None:
         """Decay of the exponential moving average of the synthesizer, or None for no averaging."""
         return None
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def source_priors(synthesizer: nn.Module, direction: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,12 +14,16 @@ import numpy as np
 
 from silverpoint.errors import ModelError, UsageError
 from silverpoint.faces.align import CUFS, Frame
+from silverpoint.faces.saliency import saliency
+from silverpoint.image import to_grey
 from silverpoint.synthesis.tiles import grid
 
 FORMAT = 1  # of the card in the file's metadata; a file of a newer format is refused
 # Zero padding inside the network shows at the border of a drawing: it falls on this many px of replicated edge.
 BORDER = 48
 TILE_PIXELS = 1_500_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
+# What a network may need to know of an image beside its pixels: (H, W, 3) uint8 -> (H, W) uint8, 255 for 1.
+PRIORS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"saliency": saliency}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Card:
     size_multiple: int = 16
     receptive_margin: int = 96  # px a tile reads beyond what it keeps
     frame: Frame = CUFS  # of the aligned faces it was trained on
+    priors: tuple[str, ...] = ()  # further inputs, made of the image
     dataset: str = ""
     licence: str = ""
     trained: str = ""
@@ -88,6 +93,7 @@ def read_card(text: str | None, source: str) -> Card:
             size_multiple=multiple,
             receptive_margin=margin,
             frame=Frame(int(width), int(height), left, right),
+            priors=tuple(str(name) for name in card.get("priors") or ()),
             metrics=dict(card.get("metrics") or {}),
             **{key: str(card.get(key) or "") for key in ("dataset", "licence", "trained", "silverpoint")},
         )
@@ -139,12 +145,21 @@ class Model:
         self.card = read_card(self._session.get_modelmeta().custom_metadata_map.get("silverpoint"), str(path))
         inputs = {node.name: node for node in self._session.get_inputs()}
         style = inputs.pop("style", None)
+        for name in self.card.priors:
+            if name not in PRIORS:
+                raise ModelError(
+                    f"{path}: needs the {name} of a picture, which this silverpoint cannot make; draw a prepared "
+                    "dataset with `silverpoint synthesize`"
+                )
+            if inputs.pop(name, None) is None:
+                raise ModelError(f"{path}: has no input for its prior {name}; export it again")
         outputs = self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or (style is not None) != bool(self.card.styles):
             raise ModelError(
                 f"{path}: its inputs or outputs are not those of a silverpoint model; export it again"
             )
-        self._image = next(iter(inputs))
+        self._image, node = inputs.popitem()
+        self._grey = node.shape[1] == 1  # a network of sketches
 
     def draw(self, images: np.ndarray, style: str | None = None) -> np.ndarray:
         """Draw `images` (B, H, W, 3) uint8 RGB, of any size, as (B, H, W) uint8 grey, or (B, H, W, 3) RGB.
@@ -162,9 +177,13 @@ class Model:
         padded = np.pad(images, padding, mode="edge")
         sketch: np.ndarray | None = None
         tall, wide = padded.shape[1:3]
-        for rows, columns in grid(tall, wide, multiple, self.card.receptive_margin, TILE_PIXELS):
-            for n in range(batch):  # one by one: a batch is no faster on a CPU, only larger
-                tile = self._run(padded[n, rows.read, columns.read], one_hot)
+        for n in range(batch):  # one by one: a batch is no faster on a CPU, only larger
+            priors = {
+                name: np.pad(PRIORS[name](images[n]), padding[1:3], "edge") for name in self.card.priors
+            }
+            for rows, columns in grid(tall, wide, multiple, self.card.receptive_margin, TILE_PIXELS):
+                read = rows.read, columns.read
+                tile = self._run(padded[n][read], one_hot, {name: p[read] for name, p in priors.items()})
                 if sketch is None:
                     sketch = np.empty((batch, tall, wide, *tile.shape[2:]), np.uint8)
                 sketch[n, rows.keep, columns.keep] = tile[rows.inner, columns.inner]
@@ -177,12 +196,17 @@ class Model:
             return None
         return np.array([[name == style for name in self.card.styles]], np.float32)
 
-    def _run(self, image: np.ndarray, one_hot: np.ndarray | None) -> np.ndarray:
+    def _run(
+        self, image: np.ndarray, one_hot: np.ndarray | None, priors: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
         """Draw one (H, W, 3) uint8 tile, H and W multiples of the model's: (H, W) or (H, W, 3) uint8."""
-        x = image.transpose(2, 0, 1)[None].astype(np.float32)
+        planes = to_grey(image)[None] if self._grey else image.transpose(2, 0, 1)
+        x = planes[None].astype(np.float32)
         x /= 127.5
         x -= 1.0
-        feeds = {self._image: x} if one_hot is None else {self._image: x, "style": one_hot}
+        feeds = {self._image: x} | {name: p[None, None] / np.float32(255) for name, p in priors.items()}
+        if one_hot is not None:
+            feeds["style"] = one_hot
         (y,) = self._session.run(None, feeds)
         y = (y[0] + 1.0) * 127.5
         sketch = np.clip(np.rint(y, out=y), 0, 255, out=y).astype(np.uint8)

@@ -14,6 +14,7 @@ from torch.fx import symbolic_trace
 from torch.fx.experimental.optimization import fuse
 
 import silverpoint
+from silverpoint.data.layout import PARTS
 from silverpoint.errors import RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import Method
@@ -21,6 +22,7 @@ from silverpoint.training.checkpoint import read_checkpoint, write_whole
 from silverpoint.training.trainer import load_into, read_run
 
 FORMAT = 1
+PRIOR_CHANNELS = {"saliency": 1, "layout": len(PARTS)}
 FRAME = {"size": [200, 250], "eyes": [[75, 125], [125, 125]]}
 
 
@@ -70,9 +72,11 @@ def export(
     file does not agree with torch.
     """
     method, direction, net = load_synthesizer(run, direction, checkpoint)
+    prior_names: tuple[str, ...] = getattr(net, "priors", ())
     photo = torch.rand(1, 3 if direction == "photo2sketch" else 1, 256, 256) * 2 - 1
     style = torch.eye(len(method.styles))[:1]
-    model = _to_onnx(net, photo, style, direction)
+    priors = [torch.rand(1, PRIOR_CHANNELS[name], *photo.shape[2:]) for name in prior_names]
+    model = _to_onnx(net, photo, style, priors, direction)
     if half:
         _halve_weights(model)
     metadata = {
@@ -85,20 +89,22 @@ def export(
         "size_multiple": net.size_multiple,
         **({"receptive_margin": net.receptive_margin} if hasattr(net, "receptive_margin") else {}),
         "frame": FRAME,
-        "priors": list(method.priors),
+        "priors": [name for name in prior_names if _uses(model, name)],
         "silverpoint": silverpoint.__version__,
         **(about or {}),
     }
     helper.set_model_props(model, {"silverpoint": json.dumps(metadata)})
     onnx.checker.check_model(model)
-    difference = _compare(model, net, photo, style)
+    difference = _compare(model, net, (photo, style, *priors), ("style", *prior_names))
     if difference > (2e-2 if half else 1e-3):
         raise RunError(f"{out}: not written; the exported graph differs from torch by {difference:.1e}")
     write_whole(out, model.SerializeToString())
     return difference
 
 
-def _to_onnx(net: nn.Module, photo: Tensor, style: Tensor, direction: str) -> onnx.ModelProto:
+def _to_onnx(
+    net: nn.Module, photo: Tensor, style: Tensor, priors: list[Tensor], direction: str
+) -> onnx.ModelProto:
     """Batch norm folded into the convolutions before it; dynamic batch, height and width."""
     source, result = ("photo", "sketch") if direction == "photo2sketch" else ("sketch", "photo")
     folded = fuse(symbolic_trace(net))
@@ -106,13 +112,14 @@ def _to_onnx(net: nn.Module, photo: Tensor, style: Tensor, direction: str) -> on
     batch = torch.export.Dim("batch", min=1, max=4096)
     height = multiple * torch.export.Dim("rows", min=2, max=4096)
     width = multiple * torch.export.Dim("columns", min=2, max=4096)
+    image = {0: batch, 2: height, 3: width}
     program = torch.onnx.export(
         folded,
-        (photo.repeat(2, 1, 2, 3), style.repeat(2, 1)),
+        (photo.repeat(2, 1, 2, 3), style.repeat(2, 1), *(p.repeat(2, 1, 2, 3) for p in priors)),
         dynamo=True,
-        input_names=[source, "style"],
+        input_names=[source, "style", *getattr(net, "priors", ())],
         output_names=[result],
-        dynamic_shapes=({0: batch, 2: height, 3: width}, {0: batch}),
+        dynamic_shapes=(image, {0: batch}, *(image for _ in priors)),
         verbose=False,
     )
     assert program is not None
@@ -121,6 +128,8 @@ def _to_onnx(net: nn.Module, photo: Tensor, style: Tensor, direction: str) -> on
         node.ClearField("doc_string")
         node.ClearField("metadata_props")  # the exporter's stack traces carry this machine's paths
     model.graph.ClearField("value_info")
+    for unused in [i for i in model.graph.input if not _uses(model, i.name)]:
+        model.graph.input.remove(unused)
     return model
 
 
@@ -143,10 +152,14 @@ def _halve_weights(model: onnx.ModelProto) -> None:
     model.graph.node.extend(casts + nodes)
 
 
-def _compare(model: onnx.ModelProto, net: nn.Module, photo: Tensor, style: Tensor) -> float:
+def _compare(
+    model: onnx.ModelProto, net: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...]
+) -> float:
+    """`names` are those of all inputs but the first."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
-    inputs = dict(zip(names, (photo.numpy(), style.numpy()), strict=False))
+    first, *rest = (i.name for i in session.get_inputs())
+    tensors = dict(zip(names, inputs[1:], strict=True))
+    feeds = {first: inputs[0].numpy()} | {name: tensors[name].numpy() for name in rest}
     with torch.inference_mode():
-        expected = net(photo, style).numpy()
-    return float(np.abs(session.run(None, inputs)[0] - expected).max())
+        expected = net(*inputs).numpy()
+    return float(np.abs(session.run(None, feeds)[0] - expected).max())

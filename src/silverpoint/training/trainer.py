@@ -269,9 +269,7 @@ class Trainer:
         if not self.val or not self.fabric.is_global_zero:
             return
         for direction, average in self.averages.items():
-            fakes = synthesize_examples(
-                average.module, self.val, self.method.styles, direction, self.fabric.device
-            )
+            fakes = synthesize_examples(self.method, average.module, self.val, direction, self.fabric.device)
             self.report.samples(step, direction, self.val, fakes)
             self.metrics = validate(self.val, fakes, direction)
             self.report.validation(stage.name, step, direction, self.metrics)
