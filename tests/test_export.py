@@ -149,5 +149,5 @@ def test_a_style_the_run_does_not_know_is_named(guided_run):
 
     method, direction, net = load_synthesizer(guided_run / "run")
     example = read_split(guided_run / "dataset", "val")[:1]
-    with pytest.raises(DataError, match="no style 'ink'.*mine"):
+    with pytest.raises(DataError, match=r"no style 'ink'.*mine"):
         synthesize_examples(method, net, example, direction, torch.device("cpu"), style="ink")

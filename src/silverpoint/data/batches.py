@@ -55,6 +55,20 @@ class Batch:
         unpaired = None if self.unpaired is None else move(self.unpaired)
         return Batch(move(self.photo), move(self.sketch), move(self.style), self.ids, priors, unpaired)
 
+    def parts(self, count: int) -> "list[Batch]":
+        """The batch in `count` parts of one size; ValueError where it does not divide."""
+        size, rest = divmod(len(self.photo), count)
+        if rest or not size:
+            raise ValueError(f"a batch of {len(self.photo)} has no {count} equal parts")
+        if count == 1:
+            return [self]
+        return [self._part(slice(start, start + size)) for start in range(0, len(self.photo), size)]
+
+    def _part(self, of: slice) -> "Batch":
+        priors = {name: p[of] for name, p in self.priors.items()}
+        unpaired = None if self.unpaired is None else self.unpaired[of]
+        return Batch(self.photo[of], self.sketch[of], self.style[of], self.ids[of], priors, unpaired)
+
 
 class Batches:
     """Training batches of `examples`; batch(step) is a pure function of the step.
@@ -115,8 +129,10 @@ class Batches:
         epoch, within = divmod(step, self.steps_per_epoch)
         start = (within * self.ranks + self.rank) * self.batch_size
         chosen = self._epoch_order(epoch)[start : start + self.batch_size]
-        generator = _generator(self.seed, step, self.rank)
-        rows = [self._example(int(i), generator) for i in chosen]
+        rows = [
+            self._example(int(i), _generator(self.seed, draw))
+            for i, draw in zip(chosen, self._draws(step), strict=True)
+        ]
         return Batch(
             torch.stack([row["photo"] for row in rows]),
             torch.stack([row["sketch"] for row in rows]),
@@ -125,6 +141,14 @@ class Batches:
             {name: torch.stack([row[name] for row in rows]) for name in self.priors},
             self._unpaired(step) if self.unpaired else None,
         )
+
+    def _draws(self, step: int) -> range:
+        """The numbers, in the whole run, of the draws this batch holds: how a draw looks depends on nothing else.
+
+        Two processes of batch b therefore see together what one of batch 2b sees.
+        """
+        first = (step * self.ranks + self.rank) * self.batch_size
+        return range(first, first + self.batch_size)
 
     def _example(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         a = self.augmentation
@@ -150,16 +174,11 @@ class Batches:
 
     def _unpaired(self, step: int) -> Tensor:
         """Each of the other sketches once before any comes again, in an order of their own."""
-        count, generator = len(self.unpaired), _generator(self.seed, step, self.rank, 1)
-        first = (step * self.ranks + self.rank) * self.batch_size
-        chosen = []
-        for position in range(first, first + self.batch_size):
-            turn, place = divmod(position, count)
-            chosen.append(
-                self.unpaired[np.random.default_rng((self.seed, turn, 1)).permutation(count)[place]]
-            )
-        crops = []
-        for image in chosen:
+        count, crops = len(self.unpaired), []
+        for draw in self._draws(step):
+            turn, place = divmod(draw, count)
+            image = self.unpaired[np.random.default_rng((self.seed, turn, 1)).permutation(count)[place]]
+            generator = _generator(self.seed, draw, 1)
             where = draw_crop(image.shape[1], image.shape[2], self.crop_size, self.augmentation, generator)
             crops.append(take_crop(image.float() / 255, where).clamp(0, 1))
         return torch.stack(crops) * 2 - 1
