@@ -3,7 +3,8 @@
 crop        the picture as it is; training takes random squares of crop_size
 pad256      centred in 256x256: a 200x250 crop lies in rows 3:253 and columns 28:228 (SCA-GAN, SDGAN, MOST-Net)
 resize286   scaled to 286x286 without regard to its proportions, of which training takes random 256x256 squares;
-            synthesis scales to 256x256 and back (pix2pix section 6.1, KT, FSS)
+            synthesis scales to 256x256 and back (pix2pix section 6.1, FSS)
+resize256   scaled to 256x256 in training and synthesis alike (KT section 4.1)
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-FRAMINGS = ("crop", "pad256", "resize286")
+FRAMINGS = ("crop", "pad256", "resize256", "resize286")
 FILLS = ("white", "edge")
 SIDE, JITTER_SIDE = 256, 286
 
@@ -54,7 +55,7 @@ def frame(
     `labels` whether the image holds class numbers or one-hot planes, which are never mixed.
     """
     h, w = image.shape[-2:]
-    if framing == "resize286":
+    if framing in ("resize256", "resize286"):
         return resize(image, (SIDE, SIDE), labels=labels), lambda result: resize(result, (h, w))
     step = SIDE if framing == "pad256" else multiple
     padded, inside = pad_to_multiple(image, step, value)
@@ -64,7 +65,7 @@ def frame(
 def training_canvas(
     image: Tensor, framing: str, *, value: float | None = None, labels: bool = False
 ) -> Tensor:
-    """(B, C, H, W) as training crops it: at the side `training_side` for pad256, larger for resize286."""
+    """(B, C, H, W) as training crops it: 286x286 for resize286, otherwise as synthesis sees it."""
     if framing == "resize286":
         return resize(image, (JITTER_SIDE, JITTER_SIDE), labels=labels)
     return frame(image, framing, value=value)[0]
