@@ -1,7 +1,36 @@
 """The patchwise contrastive loss of CUT (Park et al. 2020, Eq. 3-4) and FSS (Du et al. 2025, Eq. 9-10)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
+
+from silverpoint.losses.patches import take
+
+Heads = Callable[[Sequence[Tensor]], list[Tensor]]  # features (B, N, C) per layer -> unit vectors (B, N, D)
+
+
+def multilayer_nce(
+    heads: Heads,
+    drawn: Sequence[Tensor],
+    source: Sequence[Tensor],
+    cells: Sequence[tuple[Tensor, Tensor]],
+    counts: Sequence[Tensor],
+    temperature: float,
+) -> Tensor:
+    """Mean over layers of `patch_nce` between the features of a drawing and of what it was drawn from; a scalar.
+
+    Per layer: features (B, C, h, w), rows and columns (B, N) of the cells, counts (B, N). As in CUT, the keys are
+    constants: neither the encoder nor the heads learn from them.
+    """
+    queries = heads([take(f, *c) for f, c in zip(drawn, cells, strict=True)])  # FSS, Eq. 8
+    with torch.no_grad():
+        keys = heads([take(f.detach(), *c) for f, c in zip(source, cells, strict=True)])  # FSS, Eq. 7
+    losses = [
+        patch_nce(q, k, rows * f.shape[3] + columns, count, temperature)
+        for q, k, f, (rows, columns), count in zip(queries, keys, source, cells, counts, strict=True)
+    ]
+    return torch.stack(losses).mean()  # Eq. 10: a sum as printed, a mean over layers and places in CUT's code
 
 
 def patch_nce(queries: Tensor, keys: Tensor, cells: Tensor, counts: Tensor, temperature: float) -> Tensor:

@@ -27,8 +27,9 @@ class Samples:
         return self.rows // stride + offset, self.columns // stride + offset
 
 
-def draw_uniform(batch: int, height: int, width: int, count: int, device: torch.device) -> Samples:
+def draw_uniform(batch: int, size: tuple[int, int], count: int, device: torch.device) -> Samples:
     """`count` different places per image (or all, where there are fewer), each as likely."""
+    height, width = size
     keys = torch.rand(batch, height * width, device=device)
     places = keys.topk(min(count, height * width)).indices
     return Samples(places // width, places % width, torch.ones_like(keys[:, : places.shape[1]]))

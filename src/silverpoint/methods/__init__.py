@@ -27,6 +27,27 @@ def _dagan() -> type[Method]:
     return DAGAN
 
 
+def _cut() -> type[Method]:
+    from silverpoint.methods.cut import CUT
+
+    return CUT
+
+
+def _fss() -> type[Method]:
+    from silverpoint.methods.fss import FSS
+
+    return FSS
+
+
+def _sdgan() -> type[Method]:
+    from silverpoint.methods.sdgan import SDGAN
+
+    return SDGAN
+
+
+register("sdgan", _sdgan)
+register("cut", _cut)
+register("fss", _fss)
 register("cyclegan", _cyclegan)
 register("dagan", _dagan)
 register("pix2pix", _pix2pix)

@@ -31,6 +31,7 @@ class Stage:
 
     name: str
     epochs: int
+    draws: bool = True  # whether it trains what synthesizes: validation has nothing to draw with otherwise
 
 
 def setting(
@@ -81,7 +82,7 @@ class Method(nn.Module):
     name: ClassVar[str]
     settings_class: ClassVar[type[CommonSettings]]
     directions: ClassVar[tuple[str, ...]] = ("photo2sketch",)
-    priors: ClassVar[tuple[str, ...]] = ()  # names of the dataset's priors a batch must carry
+    priors: tuple[str, ...] = ()  # names of the dataset's priors a batch must carry
     augmentation: ClassVar[Augmentation] = Augmentation.none()
     clean_paper: ClassVar[bool] = False  # whether sketches are cleaned of tints, smudges and scanner corners
 
@@ -118,6 +119,13 @@ class Method(nn.Module):
         photo or sketch, the style one-hot and those priors, in their order, and returns an image in [-1, 1].
         """
         raise NotImplementedError
+
+    def inspect(self, batch: Batch) -> tuple[dict[str, float], list[Tensor]]:
+        """What else validation shows of a held-out pair: figures by name, and pictures (1, 3, H, W) in [-1, 1].
+
+        The figures are averaged over the pairs; the pictures come below the pair in the sample sheet.
+        """
+        return {}, []
 
     def lr_factor(self, stage: Stage) -> float:
         """Constant for n_epochs, then linear to zero over n_epochs_decay."""

@@ -5,6 +5,7 @@ that of Zhang 2019, "Making convolutional networks shift-invariant again": binom
 """
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 
 from silverpoint.nets.resnet import ResidualBlock
 
+ENCODER_DEPTH = 21  # layers of the encoder: everything before the first doubling
+
 
 class Halve(nn.Module):
     """(B, C, H, W) -> (B, C, H/2, W/2): blurred by [1, 2, 1] / 4 both ways, edges reflected; every second pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # [1, 2, 1] is [1, 1] applied twice: two means are several times faster than a convolution of one group a channel
+        # [1, 2, 1] is [1, 1] applied twice, and two means are faster than one convolution per channel
         return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 2, 1), 2, 2)
 
 
@@ -38,13 +41,13 @@ class AntialiasedResNet9(nn.Module):
 
     size_multiple = 4
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, width: int = 64, blocks: int = 9) -> None:
+    def __init__(self, in_channels: int = 3, out_channels: int = 3, width: int = 64) -> None:
         super().__init__()
+        self.in_channels = in_channels
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_convolution(in_channels, width, 7)]
         for i in (1, 2):
             layers += [*_convolution(width * i, width * 2 * i, 3), Halve()]
-        layers += [ResidualBlock(4 * width) for _ in range(blocks)]
-        self.encoder_depth = len(layers)
+        layers += [ResidualBlock(4 * width) for _ in range(9)]
         for i in (2, 1):
             layers += [Double(), *_convolution(width * 2 * i, width * i, 3)]
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7))
@@ -63,29 +66,21 @@ class AntialiasedResNet9(nn.Module):
 
     def _run(self, x: Tensor, taps: Sequence[int], depth: int) -> tuple[Tensor, list[Tensor]]:
         features: dict[int, Tensor] = {}
-        for number, layer in enumerate(self.layers[:depth]):
+        for number, layer in enumerate(islice(self.layers, depth)):
             x = layer(x)
             if number in taps:
                 features[number] = x
         return x, [features[t] for t in taps]
 
     def tap_channels(self, tap: int) -> int:
-        """How many channels the output of an encoder layer has. Raises ValueError for a layer of the decoder."""
-        self._require_encoder(tap)
-        channels = self.layers[1].in_channels
-        for layer in self.layers[1 : tap + 1]:
-            channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels
-        return int(channels)
+        """How many channels the output of a layer of the encoder has."""
+        convolutions = [layer for layer in islice(self.layers, tap + 1) if isinstance(layer, nn.Conv2d)]
+        return convolutions[-1].out_channels if convolutions else self.in_channels
 
     def tap_geometry(self, tap: int) -> tuple[int, int]:
         """(stride, offset): the pixel (y, x) lies in the cell (y // stride + offset, x // stride + offset)."""
-        self._require_encoder(tap)
-        halvings = sum(isinstance(layer, Halve) for layer in self.layers[: tap + 1])
+        halvings = sum(isinstance(layer, Halve) for layer in islice(self.layers, tap + 1))
         return 2**halvings, 3 if tap == 0 else 0
-
-    def _require_encoder(self, tap: int) -> None:
-        if not 0 <= tap < self.encoder_depth:
-            raise ValueError(f"layer {tap} is not of the encoder, which has layers 0 to {self.encoder_depth - 1}")
 
 
 def _convolution(inside: int, outside: int, kernel: int) -> list[nn.Module]:

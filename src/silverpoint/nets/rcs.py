@@ -1,9 +1,9 @@
 """The region-constrained sampling module of FSS (Du et al. 2025): two branches of attention, two maps of a face.
 
-    Eq. 1-2  what each channel weighs              RegionConstrainedSampling.excite
-    Eq. 3    channel attention -> the hair         forward, `channel`
-    Eq. 4-5  spatial attention                     forward, `spatial`
-    Eq. 6    both together -> the face             forward, `fused`
+Eq. 1-2  what each channel weighs              RegionConstrainedSampling.excite
+Eq. 3    channel attention -> the hair         forward, `channel`
+Eq. 4-5  spatial attention                     forward, `spatial`
+Eq. 6    both together -> the face             forward, `fused`
 """
 
 import torch

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from silverpoint.data.pairs import Example
 from silverpoint.image import write_image
 
 LOG_SECONDS = 20.0  # between log lines; reading a loss waits for the device, so not every step does
@@ -77,17 +76,11 @@ class Report:
             self.board.add_scalar(f"{stage}/validation/{direction}/{name}", value, step)
         self.say(f"{stage} {step}  validation  " + "  ".join(f"{n} {v:.4f}" for n, v in values.items()))
 
-    def samples(
-        self, step: int, direction: str, examples: Sequence[Example], fakes: Sequence[np.ndarray]
-    ) -> None:
-        """A sheet of up to 12 examples spread over the validation set: source, synthesised, real."""
-        chosen = np.linspace(0, len(examples) - 1, min(12, len(examples))).astype(int)
-        columns = []
-        for i in chosen:
-            source = examples[i].photo if direction == "photo2sketch" else examples[i].sketch
-            target = examples[i].sketch if direction == "photo2sketch" else examples[i].photo
-            columns.append(np.concatenate([_tile(image) for image in (source, fakes[i], target)]))
-        write_image(np.concatenate(columns, axis=1), self.out / "samples" / f"{direction}-{step:07d}.png")
+    def samples(self, step: int, name: str, rows: Sequence[Sequence[np.ndarray]]) -> None:
+        """A sheet of up to 12 examples of the validation set: each a column, each row one kind of image."""
+        chosen = np.linspace(0, len(rows[0]) - 1, min(12, len(rows[0]))).astype(int)
+        sheet = [np.concatenate([_tile(row[i]) for i in chosen], axis=1) for row in rows]
+        write_image(np.concatenate(sheet), self.out / "samples" / f"{name}-{step:07d}.png")
 
     def say(self, line: str) -> None:
         if self.active:

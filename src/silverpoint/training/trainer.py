@@ -37,7 +37,7 @@ from silverpoint.training.checkpoint import (
 from silverpoint.training.environment import describe_environment
 from silverpoint.training.report import Report
 from silverpoint.training.settings import build_settings
-from silverpoint.training.validation import synthesize_examples, validate
+from silverpoint.training.validation import inspect_examples, synthesize_examples, validate
 
 
 @dataclass(frozen=True)
@@ -268,9 +268,16 @@ class Trainer:
     def _validate(self, number: int, stage: Stage, step: int) -> None:
         if not self.val or not self.fabric.is_global_zero:
             return
+        figures, pictures = inspect_examples(self.method, self.val, self.fabric.device)
+        if figures:
+            self.report.validation(stage.name, step, self.method_name, figures)
+        if not stage.draws:
+            return self.report.samples(step, stage.name, [[e.photo for e in self.val], *pictures])
         for direction, average in self.averages.items():
             fakes = synthesize_examples(self.method, average.module, self.val, direction, self.fabric.device)
-            self.report.samples(step, direction, self.val, fakes)
+            source, target = [e.photo for e in self.val], [e.sketch for e in self.val]
+            rows = [source, fakes, target] if direction == "photo2sketch" else [target, fakes, source]
+            self.report.samples(step, direction, [*rows, *pictures])
             self.metrics = validate(self.val, fakes, direction)
             self.report.validation(stage.name, step, direction, self.metrics)
         value = self.metrics.get(self.options.select)

@@ -47,11 +47,37 @@ def synthesize_examples(
         )
         batch = batch.to(device)
         source = batch.photo if direction == "photo2sketch" else batch.sketch
-        y = undo(net(source, batch.style, *batch.priors.values()))[0]
-        y = ((y.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
-        images.append(y[0] if len(y) == 1 else y.transpose(1, 2, 0))
+        image = _bytes(undo(net(source, batch.style, *batch.priors.values()))[0])
+        images.append(image[:, :, 0] if image.shape[2] == 1 else image)
     net.train(training)
     return images
+
+
+def inspect_examples(
+    method: Method, examples: Sequence[Example], device: torch.device
+) -> tuple[dict[str, float], list[list[np.ndarray]]]:
+    """What the method's `inspect` says of the examples: mean figures by name, and rows of pictures, uint8 (H, W, 3)."""
+    figures: dict[str, float] = {}
+    columns = []
+    for example in examples:
+        batch, undo = still(
+            example,
+            method.styles,
+            priors=method.priors,
+            framing=method.settings.framing,
+            fill=method.settings.fill,
+            multiple=32,
+        )
+        found, pictures = method.inspect(batch.to(device))
+        for name, value in found.items():
+            figures[name] = figures.get(name, 0.0) + value / len(examples)
+        columns.append([_bytes(undo(picture)[0]) for picture in pictures])
+    return figures, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _bytes(image: torch.Tensor) -> np.ndarray:
+    """(C, H, W) in [-1, 1] -> (H, W, C) uint8."""
+    return ((image.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy().transpose(1, 2, 0)
 
 
 def validate(examples: Sequence[Example], fakes: Sequence[np.ndarray], direction: str) -> dict[str, float]:
