@@ -1,0 +1,325 @@
+"""MOST-Net's memory, equation by equation, on cases worked by hand and beside slow transcriptions."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from silverpoint.losses.memory_refinement import memory_refinement
+from silverpoint.nets.memory import (
+    MemoryDictionary,
+    attention_entropy,
+    perplexity,
+    rows,
+    similarity,
+    slot_counts,
+)
+
+
+def memory_of(keys, values, **settings) -> MemoryDictionary:
+    """A memory in training mode that holds these slots."""
+    memory = MemoryDictionary(len(keys), len(keys[0]), **settings)
+    memory.keys.copy_(torch.tensor(keys))
+    memory.values.copy_(torch.tensor(values))
+    return memory.train()
+
+
+# Three slots in the plane: keys east, north and west; values of another length and direction.
+KEYS = [[2.0, 0.0], [0.0, 1.0], [-3.0, 0.0]]
+VALUES = [[0.0, 4.0], [1.0, 0.0], [0.0, -1.0]]
+
+
+def test_a_map_is_rows_of_places_and_back():  # Eqs. 2, 3, 9
+    features = torch.arange(24.0).view(2, 3, 2, 2)
+    assert torch.equal(rows(features)[5], features[1, :, 0, 1])
+    memory = memory_of([[1.0, 0.0, 0.0]], [[7.0, 8.0, 9.0]])
+    read = memory(features)
+    assert read.shape == features.shape
+    assert torch.equal(read[1, :, 1, 0], torch.tensor([7.0, 8.0, 9.0]))
+
+
+def test_likeness_is_the_cosine():  # Eq. 4
+    cosines = similarity(torch.tensor([[3.0, 4.0], [0.0, -2.0]]), torch.tensor(KEYS))
+    torch.testing.assert_close(cosines, torch.tensor([[0.6, 0.8, -0.6], [0.0, -1.0, 0.0]]))
+
+
+def test_the_longest_key_is_not_the_most_alike():  # Eqs. 4, 5: by direction, never by length
+    assert int(similarity(torch.tensor([[1.0, 1.2]]), torch.tensor([[9.0, 0.0], [0.0, 0.1]])).argmax()) == 1
+
+
+def test_the_chosen_slots_move_so_far_toward_the_mean_of_what_chose_them():  # Eq. 6
+    memory = memory_of(KEYS, VALUES, decay=0.75)
+    photo = torch.tensor([[4.0, 1.0], [8.0, -1.0], [1.0, 6.0]])  # east, east, north; none west
+    sketch = torch.tensor([[-1.0, 5.0], [0.0, 3.0], [-1.0, 1.0]])  # all nearest to the first value
+    memory.update(
+        photo, sketch, similarity(photo, memory.keys).argmax(1), similarity(sketch, memory.values).argmax(1)
+    )
+    # east: 3/4 (2, 0) + 1/4 mean((4, 1), (8, -1)); north: 3/4 (0, 1) + 1/4 (1, 6); west stays
+    torch.testing.assert_close(memory.keys, torch.tensor([[3.0, 0.0], [0.25, 2.25], [-3.0, 0.0]]))
+    # 3/4 (0, 4) + 1/4 (-2/3, 3)
+    torch.testing.assert_close(memory.values, torch.tensor([[-1 / 6, 3.75], [1.0, 0.0], [0.0, -1.0]]))
+    assert memory.idle.tolist() == [0, 0, 1]
+
+
+def update_by_loops(slots, features, choice, decay):
+    moved = slots.clone()
+    for k in range(len(slots)):
+        chose = [f for f, c in zip(features, choice.tolist(), strict=True) if c == k]
+        if chose:
+            moved[k] = decay * slots[k] + (1 - decay) * sum(chose) / len(chose)
+    return moved
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 6), st.floats(0, 1), st.integers(0, 2**31))
+def test_updating_is_the_equation_for_any_sizes(count, slots, channels, decay, seed):
+    torch.manual_seed(seed)
+    memory = MemoryDictionary(slots, channels, decay).double()
+    photo, sketch = torch.randn(2, count, channels, dtype=torch.double)
+    choices = torch.randint(slots, (2, count))
+    expected = [
+        update_by_loops(s.clone(), f, c, decay)
+        for s, f, c in zip((memory.keys, memory.values), (photo, sketch), choices, strict=True)
+    ]
+    memory.update(photo, sketch, *choices)
+    torch.testing.assert_close([memory.keys, memory.values], expected)
+
+
+def read_by_loops(memory, features):
+    result = []
+    for f in features:
+        weights = [
+            math.exp(float(f @ k / (f.norm() * k.norm())) / memory.temperature) for k in memory.keys
+        ]  # Eqs. 4, 7
+        result.append(sum(w / sum(weights) * v for w, v in zip(weights, memory.values, strict=True)))  # Eq. 8
+    return torch.stack(result)
+
+
+def test_reading_by_hand():  # Eqs. 7, 8
+    memory = memory_of(KEYS, VALUES)
+    e = math.e
+    expected = (e * torch.tensor(VALUES[0]) + torch.tensor(VALUES[1]) + torch.tensor(VALUES[2]) / e) / (
+        e + 1 + 1 / e
+    )
+    torch.testing.assert_close(memory.read(torch.tensor([[5.0, 0.0]])), expected[None])
+
+
+@given(st.integers(1, 9), st.integers(2, 6), st.sampled_from([1.0, 0.1]), st.integers(0, 2**31))
+def test_reading_is_the_equations_for_any_sizes(slots, channels, temperature, seed):
+    torch.manual_seed(seed)
+    memory = MemoryDictionary(slots, channels, temperature=temperature).double()
+    features = torch.randn(5, channels, dtype=torch.double)
+    torch.testing.assert_close(memory.read(features), read_by_loops(memory, features))
+
+
+def test_a_sharper_reading_takes_the_most_alike_value():
+    memory = memory_of(KEYS, VALUES, temperature=0.01)
+    torch.testing.assert_close(memory.read(torch.tensor([[0.1, 5.0]])), torch.tensor([VALUES[1]]))
+
+
+def test_in_eval_nothing_moves():
+    memory = MemoryDictionary(4, 3, restart_after=1).eval()
+    before = {name: b.clone() for name, b in memory.named_buffers()}
+    features, choice = torch.randn(6, 3), torch.zeros(6, dtype=torch.int64)
+    memory.update(features, features, choice, choice)
+    memory.read(features)
+    assert all(torch.equal(b, before[name]) for name, b in memory.named_buffers())
+
+
+def test_no_gradient_reaches_the_slots_and_one_reaches_the_query():
+    memory = MemoryDictionary(4, 3)
+    assert not list(memory.parameters())
+    features = torch.randn(6, 3, requires_grad=True)
+    choice = torch.randint(4, (6,))
+    memory.update(features, features, choice, choice)
+    assert not any(b.requires_grad for b in memory.buffers())
+    memory.read(features).square().sum().backward()
+    assert float(features.grad.abs().sum()) > 0
+    assert all(b.grad is None for b in memory.buffers())
+
+
+def test_an_update_between_reading_and_its_gradient_is_refused_rather_than_wrong():
+    memory = MemoryDictionary(4, 3)
+    features, choice = torch.randn(6, 3, requires_grad=True), torch.zeros(6, dtype=torch.int64)
+    read = memory.read(features)
+    memory.update(features, features, choice, choice)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        read.sum().backward()
+
+
+def test_ranks_that_each_see_a_part_move_the_memory_as_one_that_sees_all():
+    torch.manual_seed(0)
+    photo, sketch = torch.randn(2, 10, 3)
+    choices = torch.randint(4, (2, 10))
+    alone = MemoryDictionary(6, 3, decay=0.5).train()  # slots 4 and 5 are chosen nowhere
+    start = {k: v.clone() for k, v in alone.state_dict().items()}
+    alone.update(photo, sketch, *choices)
+
+    parts = [(slice(0, 3)), slice(3, 10)]  # of unlike sizes: the mean is over features, not over ranks
+    sent: list[list[torch.Tensor]] = []
+    for part in parts:  # what each rank sends does not depend on what comes back
+        rank = MemoryDictionary(6, 3, decay=0.5).train()
+        rank.load_state_dict(start)
+        mine: list[torch.Tensor] = []
+        rank.update(photo[part], sketch[part], *choices[:, part], reduce=lambda t, m=mine: m.append(t) or t)
+        sent.append(mine)
+    means = [torch.stack(tensors).mean(0) for tensors in zip(*sent, strict=True)]
+    for part in parts:
+        rank = MemoryDictionary(6, 3, decay=0.5).train()
+        rank.load_state_dict(start)
+        answers = iter(means)
+        rank.update(photo[part], sketch[part], *choices[:, part], reduce=lambda t, a=answers: next(a))
+        torch.testing.assert_close(dict(rank.state_dict()), dict(alone.state_dict()))
+
+
+PROCESS = """
+import sys, torch, torch.distributed as dist
+from silverpoint.nets.memory import MemoryDictionary, similarity
+rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+torch.manual_seed(0)
+memory = MemoryDictionary(32, 4, decay=0.5, restart_after=2)
+torch.manual_seed(1 + rank)  # unlike data, and unlike noise
+def reduce(tensor):
+    dist.all_reduce(tensor)
+    return tensor / 2
+for step in range(6):
+    photo, sketch = torch.randn(2, 5, 4)
+    memory.update(photo, sketch, similarity(photo, memory.keys).argmax(1),
+                  similarity(sketch, memory.values).argmax(1), reduce)
+torch.save(memory.state_dict(), out)
+"""
+
+
+def test_two_processes_hold_one_memory(tmp_path):
+    """Over gloo, with restarts, bit for bit."""
+    commands = [
+        [sys.executable, "-c", PROCESS, str(rank), str(tmp_path / "store"), str(tmp_path / f"{rank}.pt")]
+        for rank in (0, 1)
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen(c, env=environment, stderr=subprocess.PIPE) for c in commands]
+    for process in processes:
+        _, message = process.communicate(timeout=300)
+        assert process.returncode == 0, message.decode()
+    first, second = (torch.load(Path(c[-1]), weights_only=True) for c in commands)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    torch.manual_seed(0)
+    assert not torch.equal(first["keys"], MemoryDictionary(32, 4).keys)
+
+
+# ---- dead slots --------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_slot_becomes_the_neighbour_of_the_busiest_key_and_takes_its_value_along():
+    torch.manual_seed(0)
+    memory = memory_of(KEYS, VALUES, decay=1.0, restart_after=2)
+    photo = torch.tensor([[1.0, 0.1], [1.0, -0.1], [0.0, 1.0]])
+    for step in range(2):
+        assert memory.idle.tolist() == [0, 0, step]
+        memory.update(photo, photo, torch.tensor([0, 0, 1]), torch.tensor([0, 0, 1]))
+    assert memory.idle.tolist() == [0, 0, 0]
+    assert torch.equal(memory.keys[:2], torch.tensor(KEYS[:2]))
+    for slots, parent in ((memory.keys, KEYS[0]), (memory.values, VALUES[0])):
+        distance = float((slots[2] - torch.tensor(parent)).norm() / torch.tensor(parent).norm())
+        assert 0 < distance < 0.5
+
+
+def test_more_dead_slots_than_living_ones_are_shared_among_these():
+    torch.manual_seed(0)
+    memory = memory_of([[1.0, 0.0], [0.0, 1.0], *[[-1.0, -1.0]] * 6], [[1.0, 0.0]] * 8, restart_after=1)
+    photo = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    memory.update(photo, photo, torch.tensor([0, 0, 1]), torch.tensor([0, 0, 1]))
+    nearest = similarity(memory.keys[2:], memory.keys[:2]).argmax(1)
+    assert nearest.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_without_restarts_a_slot_that_nothing_chooses_stays_what_it_was():  # the paper
+    torch.manual_seed(0)
+    memory = MemoryDictionary(3, 2)
+    before = memory.keys.clone()
+    for _ in range(50):
+        features = torch.rand(4, 2)
+        memory.update(features, features, torch.zeros(4, dtype=int), torch.zeros(4, dtype=int))
+    assert torch.equal(memory.keys[1:], before[1:])
+    assert memory.idle.tolist() == [0, 50, 50]
+
+
+# ---- the memory refinement loss -----------------------------------------------------------------------------------
+
+
+def test_the_refinement_counts_the_places_that_choose_unlike_slots():  # Eqs. 14, 15, by hand
+    keys = torch.tensor([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9], [0.5, 0.4, 0.3]])
+    values = torch.tensor([[0.8, 0.2, 0.1], [0.3, 0.2, 0.1], [0.0, 0.1, 0.5], [0.0, 0.0, 0.1]])
+    # choices 0, 1, 2, 0 and 0, 0, 2, 2: the second and fourth differ, each at two entries
+    assert float(memory_refinement(keys, values)) == pytest.approx(4 / 4)
+    assert float(memory_refinement(keys, keys)) == 0
+
+
+def refinement_by_matrices(keys, values, temperature):
+    """Eqs. 14 and 15 with whole one-hot matrices, and the softmax's gradient for theirs."""
+    one_hot = []
+    for cosines in (keys, values):
+        hard = F.one_hot(cosines.argmax(1), cosines.shape[1]).to(cosines.dtype)
+        soft = torch.softmax(cosines / temperature, 1)
+        one_hot.append(hard + (soft - soft.detach()))  # exactly one and zero
+    return (one_hot[0] - one_hot[1]).abs().sum(1).mean()
+
+
+@given(st.integers(1, 30), st.integers(2, 8), st.sampled_from([1.0, 0.2]), st.integers(0, 2**31))
+def test_the_refinement_is_the_equation_with_its_straight_through_gradient(count, slots, temperature, seed):
+    torch.manual_seed(seed)
+    results = []
+    cosines = (torch.rand(2, count, slots, dtype=torch.double) * 2 - 1).unbind()
+    for loss in (memory_refinement, refinement_by_matrices):
+        keys, values = (c.clone().requires_grad_() for c in cosines)
+        value = loss(keys, values, temperature)
+        value.backward()
+        results.append((value.detach(), keys.grad, values.grad))
+    torch.testing.assert_close(*results)
+
+
+def test_descending_the_refinement_makes_the_choices_agree():
+    torch.manual_seed(0)
+    keys, values = torch.nn.functional.normalize(torch.randn(2, 8, 4), dim=-1)
+    photo, sketch = torch.randn(2, 64, 4).unbind()
+    photo.requires_grad_()
+    sketch.requires_grad_()
+    optimizer = torch.optim.Adam([photo, sketch], lr=0.02)
+    found = []
+    for _ in range(150):
+        loss = memory_refinement(similarity(photo, keys), similarity(sketch, values))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(float(loss.detach()))
+    assert found[-1] < 0.25 * found[0]
+
+
+# ---- instruments --------------------------------------------------------------------------------------------------
+
+
+def test_usage_and_its_perplexity():
+    assert slot_counts(torch.tensor([[0, 2], [2, 2]]), 4).tolist() == [1, 0, 3, 0]
+    assert perplexity(torch.tensor([5, 5, 0, 5, 5])) == pytest.approx(4)
+    assert perplexity(torch.tensor([0, 9])) == pytest.approx(1)
+
+
+def test_the_printed_softmax_is_close_to_uniform_over_512_slots_whatever_the_features():
+    """Cosines lie in [-1, 1], so no weight of Eq. 7 is more than e^2 = 7.4 times another. The entropy is least when
+    every cosine is 1 or -1, in some proportion: even then it is 92 % of the largest."""
+    least = min(
+        attention_entropy(torch.tensor([[1.0] * m + [-1.0] * (512 - m)]), 1.0) for m in range(0, 513, 4)
+    )
+    assert least > 0.92
+    assert attention_entropy(torch.zeros(3, 7), 1.0) == pytest.approx(1.0)
+    torch.manual_seed(0)
+    cosines = torch.rand(100, 512) * 2 - 1
+    assert attention_entropy(cosines, 1.0) > 0.95
+    assert attention_entropy(cosines, 0.01) < 0.4
