@@ -144,9 +144,12 @@ class BiSeNet(nn.Module):
         return super().train(False)
 
     def forward(self, image: Tensor) -> Tensor:
+        return F.interpolate(self.coarse(image), image.shape[2:], mode="bilinear", align_corners=True)
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """The logits (B, 19, H/8, W/8) before they are enlarged to the image's size."""
         mean, std = (torch.tensor(v, device=image.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        logits = self.conv_out(self.ffm(*self.cp((image - mean) / std)))
-        return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=True)
+        return self.conv_out(self.ffm(*self.cp((image - mean) / std)))
 
 
 def load_bisenet() -> BiSeNet:

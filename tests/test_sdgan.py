@@ -1,0 +1,268 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from silverpoint.data.batches import Batch
+from silverpoint.losses.graphs import graphs, inter_class_loss, intra_class_loss
+from silverpoint.methods import sdgan
+from silverpoint.methods.sdgan import SDGAN, Settings
+from silverpoint.nets.bisenet import BiSeNet
+from silverpoint.nets.injection import ConstantInjection, InjectionUNet, inject
+from silverpoint.nets.vgg import VGG19
+
+SMALL = {"width": 4, "hidden": 4, "discriminator_width": 4, "parser_size": 64}
+SIDE = 256
+
+
+@pytest.fixture(autouse=True)
+def _networks_without_their_weights(monkeypatch):
+    """The frozen networks, of random weights: nothing is fetched."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(sdgan, "load_vgg19", VGG19)
+    monkeypatch.setattr(sdgan, "load_bisenet", BiSeNet)
+
+
+def some_batch(count=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    photo = torch.rand(count, 3, SIDE, SIDE, generator=generator) * 2 - 1
+    sketch = torch.rand(count, 1, SIDE, SIDE, generator=generator) * 2 - 1
+    priors = {}
+    for name in ("", "sketch_"):
+        priors[name + "saliency"] = torch.rand(count, 1, SIDE, SIDE, generator=generator)
+        numbers = torch.randint(12, (count, SIDE // 32, SIDE // 32), generator=generator)
+        numbers = numbers.repeat_interleave(32, 1).repeat_interleave(32, 2)
+        priors[name + "layout"] = F.one_hot(numbers, 12).permute(0, 3, 1, 2).float()
+    return Batch(photo, sketch, torch.ones(count, 1), ["a"] * count, priors)
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    return SDGAN(Settings(**SMALL | changes), ("x",))
+
+
+def losses_of(method, batch):
+    return {name: loss for _, losses in method.training_step(batch) for name, loss in losses.items()}
+
+
+# ---- the generator -------------------------------------------------------------------------------------------------
+
+
+def test_the_generator_has_the_form_of_the_paper():
+    net = InjectionUNet(4, 1)
+    assert [m.weight.shape[0] for m in net.modules() if getattr(m, "stride", None) == (2, 2)] == [
+        64, 128, 256, 512, 512, 512, 512,
+    ]  # fmt: skip
+    assert len(net.up) == 7
+    small_net = InjectionUNet(4, 3, width=4, hidden=4).eval()
+    layout = F.one_hot(torch.randint(12, (2, 256, 512)), 12).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        levels = small_net.levels(torch.rand(2, 4, 256, 512), small_net.modulations(layout))
+    assert [tuple(level.shape[2:]) for level in levels] == [(2 * 2**i, 4 * 2**i) for i in range(7)] + [
+        (256, 512)
+    ]
+    assert levels[-1].shape[:2] == (2, 3)
+    assert float(levels[-1].abs().max()) <= 1
+
+
+def test_the_layout_acts_where_it_is():
+    torch.manual_seed(0)
+    net = InjectionUNet(1, 1, width=4, hidden=8)
+    layout = torch.zeros(1, 12, SIDE, SIDE)
+    layout[:, 0] = 1
+    changed = layout.clone()
+    changed[:, 0, :128, :128], changed[:, 5, :128, :128] = 0, 1
+    finest = [m[-1][0][0] for m in (net.modulations(layout), net.modulations(changed))]
+    difference = (finest[0] - finest[1])[0].abs().sum(0)  # gamma of the finest block, at 128x128
+    assert float(difference[:60, :60].min()) > 0
+    assert float(difference[70:, 70:].max()) == 0
+
+
+def test_injection_is_a_normalisation_modulated_pixel_by_pixel():
+    x, gamma, beta = torch.randn(2, 3, 8, 8) * 5 + 2, torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    mean, deviation = x.mean((2, 3), keepdim=True), x.var((2, 3), keepdim=True, correction=0).add(1e-5).sqrt()
+    expected = (x - mean) / deviation * (1 + gamma) + beta
+    torch.testing.assert_close(inject(x, (gamma, beta)), expected)
+
+
+# ---- the losses ----------------------------------------------------------------------------------------------------
+
+
+def test_all_seven_losses_are_there_in_both_directions_and_finite():
+    method = small(stages=1)
+    method.start_stage(method.stages()[0])
+    assert not [name for name in losses_of(method, some_batch()) if name.endswith("ict")]
+    method.start_stage(method.stages()[1])
+    losses = losses_of(method, some_batch())
+    names = {"d_fake", "d_real", "gan", "content", "perceptual", "bce", "iag", "itg", "ict"}
+    assert set(losses) == {f"{d}/{n}" for d in SDGAN.directions for n in names}
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_each_loss_is_its_equation():
+    """Computed again one by one, each network run anew on each image."""
+    s, batch = Settings(**SMALL, stages=1), some_batch(count=2)
+    method = small(stages=1)
+    method.start_stage(method.stages()[1])
+    with torch.no_grad():
+        losses = losses_of(method, batch)
+        priors = batch.priors
+        source = torch.cat([batch.photo, priors["saliency"]], 1)
+        net = method.generators["photo2sketch"].net
+        fake = net(source, priors["layout"])
+        vgg, parser = method._observers["vgg"], method._observers["parser"]
+        seen = [vgg((x + 1) / 2) for x in (fake, batch.sketch)]
+        logits = [
+            parser.coarse(
+                F.interpolate((x + 1) / 2, (64, 64), mode="bilinear", antialias=True).repeat(1, 3, 1, 1)
+            )
+            for x in (fake, batch.sketch)
+        ]
+        groups = sdgan._groups(fake.device).float()
+        fake_parts, real_parts = (torch.einsum("kn,bnhw->bkhw", groups, x.softmax(1)) for x in logits)
+        masks = priors["layout"][:, :, ::2, ::2]
+        fake_graphs, real_graphs = (graphs(x["relu2_2"], masks) for x in seen)
+        teacher = method.teachers["photo2sketch"].net
+        made, real = (
+            teacher.levels(
+                torch.cat([x, priors["sketch_saliency"]], 1), teacher.modulations(priors["sketch_layout"])
+            )[2:]
+            for x in (fake, batch.sketch)
+        )
+    expected = {
+        "content": s.lambda_content * (fake - batch.sketch).abs().mean(),
+        "perceptual": s.lambda_perceptual
+        * sum(w * (seen[0][tap] - seen[1][tap]).square().mean() for tap, w in sdgan.PERCEPTUAL.items()),
+        "bce": s.lambda_bce * F.binary_cross_entropy(fake_parts, real_parts),
+        "iag": s.lambda_iag * intra_class_loss(fake_graphs, real_graphs),
+        "itg": s.lambda_itg * inter_class_loss(fake_graphs, real_graphs),
+        "ict": s.lambda_ict * sum((a - b).abs().mean() for a, b in zip(made, real, strict=True)),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[f"photo2sketch/{name}"], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_no_image_passes_a_frozen_network_twice(monkeypatch):
+    passes = []
+    for net in (VGG19, BiSeNet):
+        name = "coarse" if net is BiSeNet else "forward"
+        original = getattr(net, name)
+
+        def counted(self, image, *rest, original=original):
+            passes.append((type(self).__name__, image.requires_grad))
+            return original(self, image, *rest)
+
+        monkeypatch.setattr(net, name, counted)
+    losses_of(small(stages=0), some_batch())
+    once = [(net, graph) for net in ("VGG19", "BiSeNet") for graph in (False, True)]
+    assert sorted(passes) == sorted(once * 2)  # the real and the fake image of either direction
+
+
+def test_frozen_networks_pass_gradients_to_the_image_and_take_none():
+    method = small(stages=1).train()
+    method.start_stage(method.stages()[1])
+    steps = method.training_step(some_batch())
+    _, losses = [next(steps), next(steps)][1]
+    specs = method.optimizers(method.stages()[1])["generator/photo2sketch"]
+    for name in ("perceptual", "bce", "iag", "itg", "ict"):
+        gradients = torch.autograd.grad(
+            losses[f"photo2sketch/{name}"], specs.parameters, retain_graph=True, allow_unused=True
+        )
+        assert any(g is not None and float(g.abs().max()) > 0 for g in gradients), name
+    for net in method._observers.values():
+        assert not net.training
+        assert not any(p.requires_grad for p in net.parameters())
+    assert not any(p.requires_grad for p in method.teachers.parameters())
+    assert not any(name.startswith("_observers") for name in method.state_dict())
+
+
+def test_each_update_reaches_its_own_networks_alone():
+    method, batch = small(stages=1), some_batch()
+    method.start_stage(method.stages()[1])
+    specs = method.optimizers(method.stages()[1])
+    assert len(specs) == 4
+    for name, losses in method.training_step(batch):
+        method.zero_grad()
+        torch.stack(list(losses.values())).sum().backward(inputs=specs[name].parameters)
+        mine = {id(p) for p in specs[name].parameters}
+        assert all((p.grad is not None) == (id(p) in mine) for p in method.parameters())
+
+
+# ---- settings that take parts away (Tables IV and V) ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("saliency", [True, False])
+@pytest.mark.parametrize("injection", [True, False])
+def test_the_ablations_ask_for_the_priors_they_use(saliency, injection):
+    method = small(
+        saliency=saliency, injection=injection, stages=0,
+        lambda_perceptual=0.0, lambda_bce=0.0, lambda_iag=0.0, lambda_itg=0.0,
+    )  # fmt: skip
+    wanted = ("saliency",) * saliency + ("layout",) * injection
+    assert method.priors == (*wanted, *(f"sketch_{n}" for n in wanted))
+    batch = some_batch()
+    batch = replace(batch, priors={n: batch.priors[n] for n in method.priors})
+    assert {n.split("/")[1] for n in losses_of(method, batch)} == {"d_fake", "d_real", "gan", "content"}
+    for direction in SDGAN.directions:
+        net = method.synthesizer(direction).eval()
+        assert net.priors == wanted
+        source = batch.photo if direction == "photo2sketch" else batch.sketch
+        priors = [batch.priors[n] for n in wanted]
+        assert net(source, batch.style, *priors).shape[1] == (1 if direction == "photo2sketch" else 3)
+    assert any(isinstance(m, ConstantInjection) for m in method.modules()) is not injection
+    assert not method._observers
+
+
+def test_graph_losses_need_a_layout_even_without_the_injection():
+    method = small(injection=False, stages=0, graph_features="image", lambda_perceptual=0.0, lambda_bce=0.0)
+    assert "layout" in method.priors
+    assert method.synthesizer("photo2sketch").priors == ("saliency",)
+    assert float(losses_of(method, some_batch())["sketch2photo/iag"]) > 0
+
+
+# ---- stages --------------------------------------------------------------------------------------------------------
+
+
+def generator_weights(nets):
+    return {d: copy.deepcopy(net.state_dict()) for d, net in nets.items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_new_stage_learns_from_the_one_before_and_begins_from_scratch():
+    method = small(stages=2)
+    stages = method.stages()
+    assert [s.name for s in stages] == ["stage0", "stage1", "stage2"]
+    assert {s.epochs for s in stages} == {200}
+    method.start_stage(stages[0])
+    for p in method.generators.parameters():
+        torch.nn.init.constant_(p, 0.5)
+    before = generator_weights(method.generators)
+    method.start_stage(stages[1])
+    assert same(method.teachers["photo2sketch"].state_dict(), before["sketch2photo"])
+    assert same(method.teachers["sketch2photo"].state_dict(), before["photo2sketch"])
+    for name, p in method.generators.named_parameters():
+        if name.endswith("weight"):
+            assert float(p.detach().std()) == pytest.approx(0.02, rel=0.5), name
+
+
+def test_a_stage_that_was_begun_is_gone_on_with():
+    method = small(stages=2)
+    for stage in method.stages()[:2]:
+        method.start_stage(stage)
+    loaded = small(stages=2)
+    loaded.load_state_dict(method.state_dict())
+    before = generator_weights(loaded.generators), generator_weights(loaded.teachers)
+    loaded.start_stage(loaded.stages()[1])
+    for was, now in zip(before, (loaded.generators, loaded.teachers), strict=True):
+        assert all(same(was[d], now[d].state_dict()) for d in SDGAN.directions)
+
+
+def test_without_further_stages_there_are_no_teachers():
+    method = small(stages=0)
+    assert not list(method.teachers.parameters())
+    assert len(method.stages()) == 1
