@@ -45,6 +45,13 @@ def _sdgan() -> type[Method]:
     return SDGAN
 
 
+def _kt() -> type[Method]:
+    from silverpoint.methods.kt import KT
+
+    return KT
+
+
+register("kt", _kt)
 register("sdgan", _sdgan)
 register("cut", _cut)
 register("fss", _fss)

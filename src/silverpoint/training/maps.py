@@ -1,0 +1,63 @@
+"""What teachers and students see, side by side: Fig. 4 of KT (Zhu et al., IJCAI 2019), from runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from silverpoint.data.batches import still
+from silverpoint.data.pairs import Example
+from silverpoint.errors import UsageError
+from silverpoint.methods.kt import CORRESPONDENCE, KT
+from silverpoint.training.export import load_run
+
+TILE, LEFT, TOP, GAP = 128, 150, 40, 4
+
+
+def map_sheet(runs: Sequence[Path], example: Example, checkpoint: str = "last") -> np.ndarray:
+    """The maps of one pair, (H, W, 3) uint8: a column per row of CORRESPONDENCE, heads and names included.
+
+    The first row is the teachers', then come the two students of each run. Raises UsageError for a run of another
+    method, RunError for a folder that is no run.
+    """
+    rows: dict[str, list[Tensor]] = {}
+    for run in runs:
+        method, _ = load_run(run, checkpoint)
+        if not isinstance(method, KT):
+            raise UsageError(
+                f"{run}: a run of {method.name}, which has no teachers; `silverpoint train kt` has"
+            )
+        s = method.settings
+        batch, _ = still(
+            example, (example.style,), framing=s.framing, fill=s.fill, multiple=method.ptos.size_multiple
+        )
+        for network, maps in method.eval().maps(batch.photo, batch.sketch).items():
+            rows.setdefault(network if network == "Teachers" else f"{network}\n{run.name}", maps)
+    return _sheet(rows)
+
+
+def _sheet(rows: dict[str, list[Tensor]]) -> np.ndarray:
+    tiles = [[_tile(m[0]) for m in maps] for maps in rows.values()]
+    height = max(t.height for t in tiles[0])
+    size = (LEFT + len(CORRESPONDENCE) * (TILE + GAP), TOP + len(tiles) * (height + GAP))
+    sheet = Image.new("L", size, 255)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, c in enumerate(CORRESPONDENCE):
+        x = LEFT + column * (TILE + GAP)
+        draw.multiline_text((x, 4), f"{c.teacher} {c.layer}\n{c.ptos}, {c.stop}", 0, font)
+        for row, line in enumerate(tiles):
+            sheet.paste(line[column], (x, TOP + row * (height + GAP)))
+    for row, name in enumerate(rows):
+        draw.multiline_text((6, TOP + row * (height + GAP) + 6), name, 0, font)
+    return np.asarray(sheet.convert("RGB"))
+
+
+def _tile(features: Tensor) -> Image.Image:
+    """(C, h, w) -> the mean over channels, the middle 98 % of its values from black to white."""
+    mean = features.float().mean(0).cpu().numpy()
+    low, high = np.percentile(mean, (1, 99))
+    grey = ((mean - low) / max(high - low, 1e-8)).clip(0, 1) * 255
+    h, w = grey.shape
+    return Image.fromarray(grey.round().astype(np.uint8)).resize((TILE, round(TILE * h / w)))
