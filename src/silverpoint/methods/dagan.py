@@ -28,7 +28,7 @@ from silverpoint.losses.total_variation import total_variation
 from silverpoint.losses.variational import gaussian_kl, sample_gaussian
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
 from silverpoint.nets.init import he_init, normal_init
-from silverpoint.nets.invnet import NORMS, SLOPE, DomainNet, InvNet
+from silverpoint.nets.invnet import NORMS, SLOPE, WIDTH, DomainNet, InvNet
 from silverpoint.nets.vgg import load_vgg19
 
 PHI = "relu3_4"  # conv3_4 (section 2.3)
@@ -52,6 +52,7 @@ class Settings(CommonSettings):
     lambda_pixel: float = setting(0.0, "ours: mean absolute difference; the paper has none", low=0)
     gan_mode: str = setting("vanilla", "Eq. 8 with a D that is bounded; minimax: as printed", choices=MODES)
     norm: str = setting("batch", "ours: not given", choices=tuple(NORMS))
+    width: int = setting(WIDTH, "Table 1: Res. 512; the latent has half of it", low=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,8 +88,8 @@ class DAGAN(Method):
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
-        self.inverter = Inverter(InvNet(settings.norm))
-        self.domain = DomainNet() if settings.adapts else None
+        self.inverter = Inverter(InvNet(settings.norm, settings.width))
+        self.domain = DomainNet(settings.width // 2) if settings.adapts else None
         if settings.norm == "none":
             he_init(self.inverter, SLOPE)
         else:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LATENT = 256  # channels of the latent; the encoder's 512 are its mean and log-variance
+WIDTH = 512  # of the residual blocks; the encoder's 512 channels are the mean and log-variance of the latent's 256
 SLOPE = 0.2  # of every leaky ReLU (section 3.1)
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     # sketches pass several times a step: with the usual momentum the statistics would be those of the last few batches
@@ -28,21 +28,21 @@ def convolution(
 
 
 class Residual(nn.Module):
-    """Res. 512: x + f(x), f of two 3x3 convolutions, 512 channels between them; (B, C, H, W) -> (B, C', H, W).
+    """Res. 512: x + f(x), f of two 3x3 convolutions, `width` channels between them; (B, C, H, W) -> (B, C', H, W).
 
     Activated before its convolutions (He et al. 2016b), so that what leaves a stack is linear: a mean and a
     log-variance have to be free to be negative.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, norm: str, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, width: int, norm: str, stride: int = 1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             NORMS[norm](in_channels),
             nn.LeakyReLU(SLOPE),
-            nn.Conv2d(in_channels, 512, 3, stride, 1, bias=norm != "batch"),
-            NORMS[norm](512),
+            nn.Conv2d(in_channels, width, 3, stride, 1, bias=norm != "batch"),
+            NORMS[norm](width),
             nn.LeakyReLU(SLOPE, inplace=True),
-            nn.Conv2d(512, out_channels, 3, 1, 1),
+            nn.Conv2d(width, out_channels, 3, 1, 1),
         )
         changes = stride > 1 or in_channels != out_channels
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride) if changes else nn.Identity()
@@ -67,23 +67,24 @@ class InvNet(nn.Module):
 
     size_multiple = 16
 
-    def __init__(self, norm: str = "batch") -> None:
+    def __init__(self, norm: str = "batch", width: int = WIDTH) -> None:
         super().__init__()
+        latent = width // 2
         self.encoder = nn.Sequential(
             convolution(1, 16, 9, norm),
             convolution(16, 32, 5, norm, stride=2),
             convolution(32, 64, 3, norm, stride=2),
             convolution(64, 128, 3, norm, stride=2),
-            Residual(128, 512, norm, stride=2),
-            Residual(512, 512, norm),
-            Residual(512, 2 * LATENT, norm),
+            Residual(128, width, width, norm, stride=2),
+            Residual(width, width, width, norm),
+            Residual(width, 2 * latent, width, norm),
         )
         self.decoder = nn.Sequential(
-            Residual(LATENT, LATENT, norm),
-            Residual(LATENT, LATENT, norm),
+            Residual(latent, latent, width, norm),
+            Residual(latent, latent, width, norm),
             *[
                 nn.Sequential(Upsample(), convolution(before, after, 3, norm))
-                for before, after in ((LATENT, 128), (128, 64), (64, 32), (32, 16))
+                for before, after in ((latent, 128), (128, 64), (64, 32), (32, 16))
             ],
             nn.Conv2d(16, 3, 3, 1, 1),
         )
@@ -106,9 +107,9 @@ class DomainNet(nn.Module):
     paper before the fully connected layers (ours). No normalisation: a batch's statistics would give its domain away.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, latent: int = WIDTH // 2) -> None:
         super().__init__()
-        widths = (LATENT, 256, 16, 16, 32, 64, 64)
+        widths = (latent, 256, 16, 16, 32, 64, 64)
         self.convolutions = nn.Sequential(*[convolution(a, b, 3, "none") for a, b in pairwise(widths)])
         self.pool = nn.AdaptiveAvgPool2d(6)
         self.classifier = nn.Sequential(
