@@ -98,7 +98,11 @@ class Method(nn.Module):
         return [Stage("main", self.settings.n_epochs + self.settings.n_epochs_decay)]
 
     def start_stage(self, stage: Stage) -> None:
-        """Called before the optimizers of `stage` are made."""
+        """Called when `stage` begins, before its optimizers are made.
+
+        When a run is resumed or loaded it is called for every stage up to the checkpoint's, in order and before the
+        weights are loaded: what it makes must depend on the stage alone, and what it copies is overwritten.
+        """
 
     def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
         raise NotImplementedError
@@ -126,6 +130,11 @@ class Method(nn.Module):
         The figures are averaged over the pairs; the pictures come below the pair in the sample sheet.
         """
         return {}, []
+
+    def trained_directions(self) -> tuple[str, ...]:
+        """The directions this run trains: that of the setting `direction`, where the method has one."""
+        chosen = getattr(self.settings, "direction", None)
+        return (chosen,) if chosen else self.directions
 
     def lr_factor(self, stage: Stage) -> float:
         """Constant for n_epochs, then linear to zero over n_epochs_decay."""

@@ -4,91 +4,115 @@ Every step's randomness is a function of (seed, step), so a resumed run repeats 
 the same hardware.
 """
 
+import hashlib
 import json
 import math
+import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event, current_thread, main_thread
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.pairs import Example, read_split
-from silverpoint.errors import DataError, RunError
+from silverpoint.errors import DataError, RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, Stage
+from silverpoint.training.average import Average
 from silverpoint.training.checkpoint import (
+    load_into,
     optimizer_tensors,
     read_checkpoint,
+    remove_leftovers,
     restore_optimizer,
     write_checkpoint,
+    write_whole,
 )
 from silverpoint.training.environment import describe_environment
+from silverpoint.training.options import METRICS, RunOptions, build_options, changed, plain
+from silverpoint.training.processes import Agreement, make_fabric, resolve_precision
 from silverpoint.training.report import Report
 from silverpoint.training.settings import build_settings
-from silverpoint.training.validation import inspect_examples, synthesize_examples, validate
+from silverpoint.training.validation import LOWER_IS_BETTER, inspect_examples, synthesize_examples, validate
 
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out, as opposed to what is trained (the method's Settings)."""
-
-    datasets: tuple[str, ...]
-    seed: int = 0
-    precision: str = "32-true"  # any of Lightning Fabric's, e.g. bf16-mixed
-    accelerator: str = "auto"
-    devices: str = "1"
-    save_minutes: float = 5.0  # between checkpoints
-    validate_epochs: int = 1  # between validations
-    select: str = "lpips_alex"  # validation metric that chooses `best`
-    style_weights: dict[str, float] = field(default_factory=dict)
-    unpaired: tuple[str, ...] = ()  # datasets whose sketches a batch carries besides its pairs
-    start_from: str | None = None  # another run, whose networks this one begins with
+LOADERS = 4  # threads that prepare batches, where a graphics card computes
 
 
 class Trainer:
     """One run folder: `Trainer(...).fit()` trains to the end, or goes on from the last checkpoint."""
 
     def __init__(self, method: str, settings: CommonSettings, options: RunOptions, out: Path) -> None:
+        options = replace(options, precision=resolve_precision(options))
         self.method_name, self.settings, self.options, self.out = method, settings, options, out
-        self.loaded: dict[str, Tensor] = {}  # a checkpoint's tensors, until the optimizers have taken theirs
-        self.fabric = Fabric(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            precision=options.precision,  # type: ignore[arg-type]
-        )
+        self.checkpoints = out / "checkpoints"
+        self.fabric = make_fabric(options)
+        if settings.batch_size % options.accumulate:
+            raise UsageError(
+                f"--accumulate {options.accumulate} must divide the batch_size, which is {settings.batch_size}"
+            )
 
-    def fit(self, resume: bool = False) -> dict[str, float]:
-        """Train; returns the last validation's metrics. Raises RunError for an unusable run folder."""
+    def fit(self, resume: bool = False) -> dict[str, dict[str, float]]:
+        """Train; returns the last validation's metrics, by direction. Raises RunError for an unusable run folder."""
+        if self.options.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = not self.options.deterministic  # crops are of one size
         self.fabric.launch()
-        self._open_folder(resume)
-        torch.manual_seed(self.options.seed)
-        train, val = self._read("train"), self._read("val")
-        unpaired = [e for d in self.options.unpaired for e in read_split(Path(d), "train")]
+        self.all = Agreement(self.fabric)
+        loaded, state = self._open_folder(resume)
+        self._build()
+        stages = self.method.stages()
+        first, step = (state["stage"], state["step"]) if resume else (0, 0)
+        per_epoch = self.batches.steps_per_epoch
+        totals = [stage.epochs * per_epoch for stage in stages]
+        self.best, self.metrics = math.inf, dict[str, dict[str, float]]()
+        with Report(self.out, self.fabric.is_global_zero, sum(totals), self.fabric.device) as self.report:
+            for number, stage in enumerate(stages):
+                self._enter(number, stage)
+                if resume and number == first:
+                    self._restore(loaded, state)
+                    loaded = {}
+                elif not resume and number == 0:
+                    self._start_from()
+                if number >= first:
+                    begin = step if number == first else 0
+                    with self._explained():
+                        self._run_stage(number, stage, begin, totals[number], sum(totals[:number]))
+                    if len(stages) > 1:
+                        self._save(number, totals[number], f"stage-{stage.name}")
+            self.report.end(self.metrics)
+        return self.metrics
+
+    def _build(self) -> None:
+        """The data and the method, alike in every process."""
+        options = self.options
+        train, self.val = self._read("train"), self._read("val")
+        unpaired = [e for d in options.unpaired for e in read_split(Path(d), "train")]
         styles = tuple(sorted({e.style for e in train}))
+        torch.manual_seed(options.seed)
         with self.fabric.init_module():
             self.method: Method = method_class(self.method_name)(self.settings, styles)
-        self.method.to(device=self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averages = {d: self._average(self.method.synthesizer(d)) for d in self._directions()}
+        self.method.reduce = self.all.mean
+        self.averages: dict[str, Average] = {}
         self.batches = Batches(
             train,
             styles,
             batch_size=self.settings.batch_size,
             crop_size=self.settings.crop_size,
             augmentation=self.method.augmentation,
-            seed=self.options.seed,
-            style_weights=self.options.style_weights,
+            seed=options.seed,
+            style_weights=options.style_weights,
             clean_paper=self.method.clean_paper,
             framing=self.settings.framing,
             fill=self.settings.fill,
@@ -97,101 +121,129 @@ class Trainer:
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
         )
-        self.val, self.best = val, math.inf
-        self.metrics: dict[str, float] = {}
-        stage, step = self._load() if resume else self._begin()
-        stages = self.method.stages()
-        with Report(self.out, self.fabric.is_global_zero) as self.report:
-            for number in range(stage, len(stages)):
-                self._run_stage(number, stages[number], step)
-                step = 0
-        return self.metrics
+        self.shown = self.val or train[:12]  # without validation pairs the samples are of training pairs
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
-    def _run_stage(self, number: int, stage: Stage, first: int) -> None:
-        method, per_epoch = self.method, self.batches.steps_per_epoch
-        total = stage.epochs * per_epoch
-        method.start_stage(stage)
-        self.optimizers = self._make_optimizers(stage)
+    def _run_stage(self, number: int, stage: Stage, first: int, total: int, before: int) -> None:
+        """Steps `first` to `total` of a stage that `before` steps of other stages precede."""
+        per_epoch = self.batches.steps_per_epoch
         saved = time.monotonic()
-        with ThreadPoolExecutor(1) as loader, _interrupt_between_steps() as asked_to_stop:
-            upcoming = deque([loader.submit(self.batches.batch, first)])
+        with _prepared(self.batches, first, total, self.fabric.device) as upcoming, _stop_asked() as asked:
             for step in range(first, total):
-                batch = upcoming.popleft().result().to(self.fabric.device)
-                upcoming.append(loader.submit(self.batches.batch, step + 1))
+                batch = next(upcoming).to(self.fabric.device)
                 losses = self._update(stage, step, total, batch)
-                self.report.step(stage.name, step + 1, total, losses, len(batch.ids) * self.fabric.world_size)
-                ended = (step + 1) % per_epoch == 0
-                if ended and (
-                    (step + 1) // per_epoch % self.options.validate_epochs == 0 or step + 1 == total
-                ):
-                    self._validate(number, stage, step + 1)
-                if time.monotonic() - saved > 60 * self.options.save_minutes or step + 1 == total:
-                    self._save(number, step + 1)
+                done, ended = step + 1, (step + 1) % per_epoch == 0
+                self.report.count(stage.name, before + done, losses, len(batch.ids) * self.fabric.world_size)
+                stop, log, save = self.all.any(
+                    [
+                        asked.is_set(),
+                        self.report.due() or done == total,
+                        time.monotonic() - saved > 60 * self.options.save_minutes or done == total,
+                    ]
+                )
+                check = ended and (
+                    (step + 1) // per_epoch % self.options.validate_epochs == 0 or done == total
+                )
+                if log or save or check or stop:  # the only moments that wait for the device
+                    self._refuse_nonfinite(stage, done)
+                began = time.monotonic()
+                if log:
+                    self.report.log(stage.name, done, total, self._rates(stage))
+                if check:
+                    self._validate(number, stage, done)
+                if save or stop:
+                    self._save(number, done)
                     saved = time.monotonic()
-                if asked_to_stop.is_set():
-                    self._stop(number, step + 1)
+                self.report.logged += time.monotonic() - began  # images per second are of the training alone
+                if stop:
+                    self.report.say(
+                        f"stopped at step {done} of {stage.name}; go on with: "
+                        f"silverpoint train {self.method_name} --out {self.out} --resume"
+                    )
+                    raise KeyboardInterrupt
 
     def _update(self, stage: Stage, step: int, total: int, batch: Batch) -> dict[str, Tensor]:
-        method = self.method
+        """One training step; returns its losses, still on the device."""
+        method, parts = self.method, self.options.accumulate
         method.train()
         method.progress = step / total
-        torch.manual_seed(int(np.random.SeedSequence((self.options.seed, step)).generate_state(1)[0]))
-        updates = method.training_step(batch)
+        _seed(self.options.seed, step, self.fabric.global_rank)
+        running = [method.training_step(part) for part in batch.parts(parts)]
+        factor = method.lr_factor(stage)
         reported: dict[str, Tensor] = {}
         while True:
-            with self.fabric.autocast():
-                update = next(updates, None)
-            if update is None:
+            sums: Tensor | None = None
+            # All parts come to an update before it is made: what is computed after it sees the new weights.
+            for part in running:
+                with self.fabric.autocast():
+                    update = next(part, None)
+                if update is None:
+                    break
+                name, losses = update
+                spec = self.specs[name]
+                if sums is None:
+                    self.optimizers[name].zero_grad(set_to_none=True)
+                values = torch.stack([v.float() for v in losses.values()]) / parts
+                # `inputs` keeps a generator's loss from also filling the discriminator's gradients
+                self.fabric.backward(values.sum(), inputs=spec.parameters)
+                sums = values.detach() if sums is None else sums + values.detach()
+            if sums is None:
                 break
-            name, losses = update
-            optimizer, spec = self.optimizers[name], self.specs[name]
-            for group in optimizer.param_groups:
-                group["lr"] = spec.lr * method.lr_factor(stage)
-            optimizer.zero_grad(set_to_none=True)
-            # `inputs` keeps a generator's loss from also filling the discriminator's gradients
-            self.fabric.backward(torch.stack(list(losses.values())).sum(), inputs=spec.parameters)
-            self._average_gradients(spec.parameters)
-            optimizer.step()
-            reported |= {k: v.detach() for k, v in losses.items()}
-        for direction, average in self.averages.items():
-            average.update_parameters(method.synthesizer(direction))
+            sums = self.all.average_gradients(spec.parameters, sums)
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = spec.lr * factor
+            self.fabric.strategy.optimizer_step(self.optimizers[name])
+            reported |= zip(losses, sums, strict=True)
+        self.all.average_statistics(method)
+        for direction in self.trained:
+            if direction in self.averages:
+                self.averages[direction].update(step)
         return reported
 
-    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """One all-reduce per update. Several forwards and optimizers a step are what DDP's hooks handle badly."""
-        if self.fabric.world_size == 1:
-            return
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        flat = self.fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
-        pieces = flat.split([p.numel() for p in parameters])  # type: ignore[union-attr]
-        for parameter, piece in zip(parameters, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter)
+    def _rates(self, stage: Stage) -> dict[str, float]:
+        factor = self.method.lr_factor(stage)
+        return {name: spec.lr * factor for name, spec in self.specs.items()}
 
     # ---- what a stage needs ------------------------------------------------------------------------------------
 
-    def _make_optimizers(self, stage: Stage) -> dict[str, torch.optim.Optimizer]:
-        self.specs = self.method.optimizers(stage)
-        optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam(spec.parameters, lr=spec.lr, betas=spec.betas, fused=True)
+    def _enter(self, number: int, stage: Stage) -> None:
+        """Networks, averages and optimizers of a stage, as they are at its first step."""
+        method = self.method
+        _seed(self.options.seed, number, 0, 1)
+        with self.fabric.init_module():
+            method.start_stage(stage)
+        method.to(device=self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.specs = method.optimizers(stage)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            name: torch.optim.Adam(
+                spec.parameters,
+                lr=spec.lr,
+                betas=spec.betas,
+                fused=self.fabric.device.type in ("cpu", "cuda"),
+            )
             for name, spec in self.specs.items()
         }
-        for name, optimizer in optimizers.items():
-            restore_optimizer(f"optimizer/{name}", optimizer, self.loaded)
-        self.loaded = {}
-        return optimizers
+        learning = {id(p) for spec in self.specs.values() for p in spec.parameters}
+        self.trained = [
+            d
+            for d in method.trained_directions()
+            if any(id(p) in learning for p in method.synthesizer(d).parameters())
+        ]
+        decay = method.average_decay()
+        if decay is not None:
+            self.averages |= {d: Average(method.synthesizer(d), decay) for d in self.trained}
+        self.best = math.inf  # metrics of another stage are not to be compared with
+        if self.options.compile:
+            _compile(method)
 
-    def _directions(self) -> tuple[str, ...]:
-        chosen = getattr(self.settings, "direction", None)
-        return (chosen,) if chosen else self.method.directions
-
-    def _average(self, net: nn.Module) -> AveragedModel:
-        """The moving average of a synthesizer; with no decay set, simply its latest weights."""
-        decay = self.method.average_decay() or 0.0
-        return AveragedModel(net, multi_avg_fn=_warmed_up_average(decay), use_buffers=True)
+    def _synthesizer(self, direction: str) -> nn.Module:
+        average = self.averages.get(direction)
+        return average.module if average else self.method.synthesizer(direction)
 
     def _read(self, split: str) -> list[Example]:
+        if not self.options.datasets:
+            raise UsageError("name a dataset folder, as `silverpoint prepare` makes it, after the method")
         examples: list[Example] = []
         for dataset in self.options.datasets:
             try:
@@ -201,35 +253,78 @@ class Trainer:
                     raise
         return examples
 
-    # ---- the run folder ----------------------------------------------------------------------------------------
+    # ---- what is wrong, and the way out --------------------------------------------------------------------------
 
-    def _open_folder(self, resume: bool) -> None:
-        last = self.out / "checkpoints" / "last.safetensors"
-        if resume:
-            if not last.is_file():
-                raise RunError(f"{last}: nothing to resume; start the run without --resume")
-            return
-        if last.exists():
+    def _refuse_nonfinite(self, stage: Stage, step: int) -> None:
+        bad = [name for name, value in self.report.means().items() if not math.isfinite(value)]
+        if bad:
+            raise RunError(
+                f"{self.out}: {', '.join(bad)} became infinite or not a number by step {step} of {stage.name}; "
+                f"{self._last_good()}. A lower learning rate or precision 32-true may help"
+            )
+
+    def _last_good(self) -> str:
+        last = self.checkpoints / "last.safetensors"
+        if not last.exists():
+            return "no checkpoint had been written"
+        state = read_checkpoint(last)[1]
+        return f"the last good checkpoint is {last}, of step {state['step']}"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Out of memory, said with the settings that help."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            text = str(error)
+            memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
+            if not memory:
+                raise
+            s, o = self.settings, self.options
+            ways = [f"--accumulate {2 * o.accumulate}"] if s.batch_size % (2 * o.accumulate) == 0 else []
+            ways += [f"a --batch_size below {s.batch_size}"] if s.batch_size > 1 else []
+            ways += [f"a --crop_size below {s.crop_size}"] if s.framing == "crop" else []
+            ways += ["--precision bf16-mixed"] if o.precision == "32-true" else []
+            raise RunError(
+                f"{self.out}: out of memory; what takes less: {', '.join(ways) or 'another method'}. "
+                f"{self._last_good().capitalize()}"
+            ) from error
+
+    # ---- the run folder ------------------------------------------------------------------------------------------
+
+    def _open_folder(self, resume: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Returns the tensors and the state of the last checkpoint of a run that is resumed."""
+        last = self.checkpoints / "last.safetensors"
+        if resume and not last.is_file():
+            raise RunError(f"{last}: nothing to resume; start the run without --resume")
+        if last.exists() and not resume:
             raise RunError(f"{self.out}: holds a run already; add --resume or choose another --out")
-        if not self.fabric.is_global_zero:
-            return
-        (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (self.out / "samples").mkdir(exist_ok=True)
-        settings = {
-            "method": self.method_name,
-            "settings": asdict(self.settings),
-            "run": _plain(self.options),
-        }
-        (self.out / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-        environment = describe_environment(self.fabric.device)
-        (self.out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            (self.out / "samples").mkdir(exist_ok=True)
+            remove_leftovers(self.checkpoints)
+            settings = {
+                "method": self.method_name,
+                "settings": asdict(self.settings),
+                "run": plain(self.options),
+            }
+            environment = describe_environment(self.fabric.device)
+            write_whole(self.out / "settings.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+            write_whole(self.out / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
+        if not resume:
+            return {}, {}
+        return read_checkpoint(last)
 
     def _save(self, stage: int, step: int, name: str = "last") -> None:
         if not self.fabric.is_global_zero:
             return
         tensors = {f"method.{k}": v for k, v in self.method.state_dict().items()}
         for direction, average in self.averages.items():
-            tensors |= {f"average/{direction}.{k}": v for k, v in average.state_dict().items()}
+            tensors |= {f"average/{direction}.module.{k}": v for k, v in average.module.state_dict().items()}
+        for k, v in tensors.items():
+            if v.is_floating_point() and not torch.isfinite(v).all():
+                raise RunError(f"{self.out}: {k} became infinite or not a number; {self._last_good()}")
         for key, optimizer in self.optimizers.items():
             tensors |= optimizer_tensors(f"optimizer/{key}", optimizer)
         state = {
@@ -238,107 +333,151 @@ class Trainer:
             "styles": self.method.styles,
             "best": self.best if math.isfinite(self.best) else None,
             "metrics": self.metrics,
+            "processes": self.fabric.world_size,
+            "data": self._fingerprint(),
+            "precision": self.fabric.strategy.precision.state_dict(),
         }
-        write_checkpoint(self.out / "checkpoints" / f"{name}.safetensors", tensors, state)
+        keep = self.options.keep if name == "last" else 1
+        write_checkpoint(self.checkpoints / f"{name}.safetensors", tensors, state, keep)
 
-    def _begin(self) -> tuple[int, int]:
-        """The networks of another run, where one is named, under a schedule that starts at its first step."""
-        if self.options.start_from:
-            tensors, _ = read_checkpoint(Path(self.options.start_from) / "checkpoints" / "last.safetensors")
-            load_into(self.method, "method", tensors)
-            for direction, average in self.averages.items():
-                load_into(average.module, f"average/{direction}.module", tensors)
-        return 0, 0
-
-    def _load(self) -> tuple[int, int]:
-        """Restore the last checkpoint; returns its stage and step."""
-        self.loaded, state = read_checkpoint(self.out / "checkpoints" / "last.safetensors")
-        load_into(self.method, "method", self.loaded)
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """The stage's networks, averages and optimizers as a checkpoint has them."""
+        if state.get("processes", 1) != self.fabric.world_size:
+            raise RunError(
+                f"{self.out}: began with {state['processes']} processes and goes on with as many, not "
+                f"{self.fabric.world_size}: batches and steps would differ"
+            )
+        if state.get("data", self._fingerprint()) != self._fingerprint():
+            raise RunError(
+                f"{self.out}: began with other training pairs than are in {', '.join(self.options.datasets)} now; "
+                "begin a new run with --start-from"
+            )
+        load_into(self.method, "method", tensors)
         for direction, average in self.averages.items():
-            load_into(average, f"average/{direction}", self.loaded)
+            load_into(average.module, f"average/{direction}.module", tensors)
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(f"optimizer/{name}", optimizer, tensors)
+        self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
         self.best = math.inf if state["best"] is None else state["best"]
         self.metrics = state["metrics"]
-        return state["stage"], state["step"]
 
-    def _stop(self, stage: int, step: int) -> None:
-        self._save(stage, step)
-        self.report.say(f"stopped at step {step}; go on with --resume")
-        raise KeyboardInterrupt
+    def _start_from(self) -> None:
+        """The networks of another run, where one is named, under a schedule that starts at its first step."""
+        if not self.options.start_from:
+            return
+        tensors, _ = read_checkpoint(Path(self.options.start_from) / "checkpoints" / "last.safetensors")
+        load_into(self.method, "method", tensors)
+        for direction, average in self.averages.items():
+            load_into(average.module, f"average/{direction}.module", tensors)
+
+    def _fingerprint(self) -> str:
+        """Of the training pairs by name and style: a run that is resumed must find the same."""
+        names = [*zip(self.batches.ids, self.batches.style_index, strict=True), len(self.batches.unpaired)]
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
 
     def _validate(self, number: int, stage: Stage, step: int) -> None:
-        if not self.val or not self.fabric.is_global_zero:
-            return
-        figures, pictures = inspect_examples(self.method, self.val, self.fabric.device)
+        """Every process draws and scores its share of the pairs."""
+        device = self.fabric.device
+        share = self.shown[self.fabric.global_rank :: self.fabric.world_size]
+        photos, sketches = [e.photo for e in share], [e.sketch for e in share]
+        figures, pictures = inspect_examples(self.method, share, device)
         if figures:
-            self.report.validation(stage.name, step, self.method_name, figures)
-        if not stage.draws:
-            return self.report.samples(step, stage.name, [[e.photo for e in self.val], *pictures])
-        for direction, average in self.averages.items():
-            fakes = synthesize_examples(self.method, average.module, self.val, direction, self.fabric.device)
-            source, target = [e.photo for e in self.val], [e.sketch for e in self.val]
-            rows = [source, fakes, target] if direction == "photo2sketch" else [target, fakes, source]
-            self.report.samples(step, direction, [*rows, *pictures])
-            self.metrics = validate(self.val, fakes, direction)
-            self.report.validation(stage.name, step, direction, self.metrics)
-        value = self.metrics.get(self.options.select)
-        if value is not None:
-            value = value if self.options.select in ("lpips_alex", "lpips_vgg", "fid", "kid") else -value
-            if value < self.best:
-                self.best = value
-                self._save(number, step, "best")
+            means = {n: t / len(self.shown) for n, t in self.all.sum(figures).items()}
+            self.report.validation(stage.name, step, self.method_name, means)
+        if not self.trained:  # nothing that draws is learning
+            self.report.samples(step, stage.name, [photos, *pictures])
+        chosen = []
+        for direction in self.trained:
+            fakes = synthesize_examples(self.method, self._synthesizer(direction), share, direction, device)
+            source, target = (photos, sketches) if direction == "photo2sketch" else (sketches, photos)
+            self.report.samples(step, direction, [source, fakes, target, *pictures])
+            if self.val:
+                found = self._score(share, fakes, direction)
+                self.metrics[direction] = found
+                self.report.validation(stage.name, step, direction, found)
+                if self.options.select in found:
+                    sign = 1 if self.options.select in LOWER_IS_BETTER else -1
+                    chosen.append(sign * found[self.options.select])
+        if chosen and sum(chosen) / len(chosen) < self.best:
+            self.best = sum(chosen) / len(chosen)
+            self._save(number, step, "best")
 
-
-def _warmed_up_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """The exponential moving average, over a shorter past at first: the initial weights are soon forgotten."""
-
-    @torch.no_grad()
-    def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
-        for a, c in zip(average, current, strict=True):
-            if a.is_floating_point():
-                a.lerp_(c.to(a.dtype), weight)
-            else:
-                a.copy_(c)
-
-    return update
+    def _score(self, share: list[Example], fakes: list[np.ndarray], direction: str) -> dict[str, float]:
+        sums, reasons = validate(share, fakes, direction, self.fabric.device)
+        had = self.all.any([name in sums for name in METRICS])
+        totals = self.all.sum({name: sums.get(name, 0.0) for name in METRICS})
+        found = {n: totals[n] / len(self.val) for n, h in zip(METRICS, had, strict=True) if h}
+        if self.options.select not in found:
+            self.report.say_once(
+                f"no best checkpoint is kept: {self.options.select} cannot be computed "
+                f"({reasons.get(self.options.select, 'unknown')}); --select chooses another metric"
+            )
+        return found
 
 
 @contextmanager
-def _interrupt_between_steps() -> Iterator[Event]:
-    """An event that Ctrl-C sets, so that a step is never left half done; a second Ctrl-C acts at once."""
+def _prepared(batches: Batches, first: int, total: int, device: torch.device) -> Iterator[Iterator[Batch]]:
+    """Batches made ahead by threads; for a graphics card by several, in memory it can copy from by itself."""
+    cuda = device.type == "cuda"
+
+    def make(step: int) -> Batch:
+        batch = batches.batch(step)
+        return batch.pinned() if cuda else batch
+
+    def deliver() -> Iterator[Batch]:
+        waiting: deque[Future[Batch]] = deque()
+        for step in range(first, total):
+            while len(waiting) < ahead and step + len(waiting) < total:
+                waiting.append(pool.submit(make, step + len(waiting)))
+            yield waiting.popleft().result()
+
+    ahead = 2 * LOADERS if cuda else 2
+    with ThreadPoolExecutor(LOADERS if cuda else 1) as pool:
+        try:
+            yield deliver()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _stop_asked() -> Iterator[Event]:
+    """An event that Ctrl-C or a terminating cluster sets: no step is left half done. A second one acts at once."""
     asked = Event()
 
     def ask(number: int, frame: object) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[signal.Signals(number)])
 
     if current_thread() is not main_thread():  # only the main thread receives signals
         yield asked
         return
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def load_into(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
-    """Load the tensors named <prefix>.<key> into a module; RunError when they do not fit."""
-    state = {k[len(prefix) + 1 :]: t for k, t in tensors.items() if k.startswith(prefix + ".")}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise RunError(f"the checkpoint does not fit the method's networks: {error}") from error
+def _seed(*entropy: int) -> None:
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
-def _plain(options: RunOptions) -> dict[str, object]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(options).items()}
+def _compile(module: nn.Module) -> None:
+    for child in module.children():
+        if isinstance(child, (nn.ModuleDict, nn.ModuleList)):
+            _compile(child)
+        else:
+            child.compile()
 
 
-def resumed(out: Path) -> Trainer:
-    """A Trainer with the method, settings and options that the run folder `out` was started with."""
-    settings, options, method = read_run(out)
-    return Trainer(method, settings, options, out)
+def resumed(out: Path, **options: Any) -> Trainer:
+    """A Trainer with the method, settings and options that the run folder `out` was started with.
+
+    `options` are those given anew; UsageError for one that is fixed once a run has begun.
+    """
+    settings, before, method = read_run(out)
+    return Trainer(method, settings, changed(before, options), out)
 
 
 def read_run(out: Path) -> tuple[CommonSettings, RunOptions, str]:
@@ -349,5 +488,4 @@ def read_run(out: Path) -> tuple[CommonSettings, RunOptions, str]:
         method, values, run = content["method"], content["settings"], content["run"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not the settings of a run ({error})") from error
-    run |= {name: tuple(run.get(name, ())) for name in ("datasets", "unpaired")}
-    return build_settings(method_class(method).settings_class, values), RunOptions(**run), method
+    return build_settings(method_class(method).settings_class, values), build_options(run), method
