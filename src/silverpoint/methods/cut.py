@@ -78,6 +78,7 @@ class CUT(Method):
     settings_class = Settings
     directions = ("photo2sketch", "sketch2photo")
     augmentation = JITTER
+    memory_format = torch.contiguous_format  # instance norm and reflection padding would copy channels-last maps
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:

@@ -108,6 +108,7 @@ class FSS(Method):
     settings_class = Settings
     priors: tuple[str, ...] = ("layout",)
     augmentation = JITTER
+    memory_format = torch.contiguous_format  # instance norm and reflection padding would copy channels-last maps
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
@@ -129,7 +130,7 @@ class FSS(Method):
 
     def stages(self) -> list[Stage]:
         first = (
-            [Stage("rcs", self.settings.rcs_epochs, draws=False)] if self.settings.structure == "rcs" else []
+            [Stage("rcs", self.settings.rcs_epochs)] if self.settings.structure == "rcs" else []
         )
         return [*first, *super().stages()]
 

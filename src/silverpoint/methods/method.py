@@ -31,7 +31,6 @@ class Stage:
 
     name: str
     epochs: int
-    draws: bool = True  # whether it trains what synthesizes: validation has nothing to draw with otherwise
 
 
 def setting(
@@ -84,6 +83,7 @@ class Method(nn.Module):
     directions: ClassVar[tuple[str, ...]] = ("photo2sketch",)
     priors: tuple[str, ...] = ()  # names of the dataset's priors a batch must carry
     augmentation: ClassVar[Augmentation] = Augmentation.none()
+    memory_format: ClassVar[torch.memory_format] = torch.channels_last  # of the weights, and so of the features
     clean_paper: ClassVar[bool] = False  # whether sketches are cleaned of tints, smudges and scanner corners
 
     def __init__(self, settings: CommonSettings, styles: tuple[str, ...]) -> None:

@@ -213,7 +213,7 @@ class Trainer:
         _seed(self.options.seed, number, 0, 1)
         with self.fabric.init_module():
             method.start_stage(stage)
-        method.to(device=self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(device=self.fabric.device, memory_format=method.memory_format)  # type: ignore[call-overload]
         self.specs = method.optimizers(stage)
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             name: torch.optim.Adam(
