@@ -72,8 +72,11 @@ def parse(photo: np.ndarray) -> np.ndarray:
     resized = Image.fromarray(photo).resize((columns, rows), Image.Resampling.BICUBIC)
     x = np.asarray(resized, np.float32).transpose(2, 0, 1)[None] / 255
     (logits,) = _session().run(None, {"image": x})
-    planes = [Image.fromarray(p).resize((width, height), Image.Resampling.BILINEAR) for p in logits[0]]
-    return PART_OF_CLASS[np.argmax(planes, axis=0)]
+    resized_logits = [
+        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+        for plane in logits[0]
+    ]
+    return PART_OF_CLASS[np.argmax(resized_logits, axis=0)]
 
 
 @lru_cache(maxsize=1)

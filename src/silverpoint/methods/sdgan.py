@@ -12,6 +12,7 @@ Decisions where the paper is silent, and what each costs: docs/methods/sdgan.md.
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -127,33 +128,26 @@ class SDGAN(Method):
             {d: PatchGAN(4 + settings.saliency, settings.discriminator_width) for d in self.directions}
         )
         self._begin_anew()
-        # the generators of the stage before, by the direction that learns from them
-        self.teachers = nn.ModuleDict()
-        if settings.stages:
-            self.teachers.update({d: Synthesizer(_reverse(d), settings) for d in self.directions})
-            self.teachers.requires_grad_(False)
-        self.register_buffer("stage_number", torch.zeros((), dtype=torch.int64))
-        self.stage_number: Tensor
+        self.teachers = (
+            nn.ModuleDict()
+        )  # generators of the stage before, by the direction that learns from them
         self._observers: dict[str, nn.Module] = {}  # not part of the checkpoint
 
     # ---- stages ------------------------------------------------------------------------------------------------
 
     def stages(self) -> list[Stage]:
+        """The initial one and the iterations of the cycle, as Table VI counts them."""
         epochs = self.settings.n_epochs + self.settings.n_epochs_decay
-        return [Stage(f"stage{i}", epochs) for i in range(self.settings.stages + 1)]
+        names = ["initial", *(f"cycle{i + 1}" for i in range(self.settings.stages))]
+        return [Stage(name, epochs) for name in names]
 
     def start_stage(self, stage: Stage) -> None:
-        """Algorithm 1: the nets of the stage before become the teachers, and new ones begin from scratch.
-
-        A stage that was begun before it was interrupted is gone on with.
-        """
-        number = [s.name for s in self.stages()].index(stage.name)
-        if number == int(self.stage_number) + 1:
-            for direction in self.directions:
-                teacher = self.generators[_reverse(direction)]
-                self.teachers[direction].load_state_dict(teacher.state_dict())
-            self._begin_anew()
-        self.stage_number.fill_(number)
+        """Algorithm 1: the nets of the stage before become the teachers, and new ones begin from scratch."""
+        if stage.name == "initial":
+            return
+        teachers = {d: deepcopy(self.generators[_reverse(d)]) for d in self.directions}
+        self.teachers = nn.ModuleDict(teachers).requires_grad_(False)
+        self._begin_anew()
 
     def _begin_anew(self) -> None:
         normal_init(self.generators)
@@ -176,13 +170,16 @@ class SDGAN(Method):
         given = batch.priors.get
         photo = Side(batch.photo, given("saliency"), given("layout"))
         sketch = Side(batch.sketch, given("sketch_saliency"), given("sketch_layout"))
-        yield from self._train("photo2sketch", photo, sketch)
-        yield from self._train("sketch2photo", sketch, photo)
+        yield from self._train("photo2sketch", photo, sketch, batch.style)
+        yield from self._train("sketch2photo", sketch, photo, batch.style)
 
-    def _train(self, direction: str, source: Side, target: Side) -> Iterator[tuple[str, Losses]]:
+    def _train(
+        self, direction: str, source: Side, target: Side, style: Tensor
+    ) -> Iterator[tuple[str, Losses]]:
         s, discriminator = self.settings, self.discriminators[direction]
+        generator = cast(Synthesizer, self.generators[direction])
         condition = source.seen_by_generator()
-        fake = _net(self.generators[direction])(condition, source.layout)
+        fake = generator(source.image, style, *(getattr(source, name) for name in generator.priors))
 
         logits_fake = discriminator(torch.cat([condition, fake.detach()], 1))
         logits_real = discriminator(torch.cat([condition, target.image], 1))
@@ -202,7 +199,7 @@ class SDGAN(Method):
         with torch.no_grad():
             real = self._look(target.image, source.layout)
         losses |= self._compare(self._look(fake, source.layout), real)
-        if s.lambda_ict and self.stage_number > 0:
+        if s.lambda_ict and self.teachers:
             losses["ict"] = s.lambda_ict * self._cycle(direction, fake, target)
         yield f"generator/{direction}", {f"{direction}/{name}": loss for name, loss in losses.items()}
 
@@ -245,7 +242,7 @@ class SDGAN(Method):
 
     def _cycle(self, direction: str, fake: Tensor, target: Side) -> Tensor:
         """Eq. 12: what the other direction's net of the stage before makes of the fake and of the real target."""
-        teacher = _net(self.teachers[direction])
+        teacher = cast(Synthesizer, self.teachers[direction]).net
         with torch.no_grad():
             modulations = teacher.modulations(target.layout)
             from_real = teacher.levels(target.seen_by_generator(), modulations)
@@ -262,10 +259,6 @@ class SDGAN(Method):
 
     def synthesizer(self, direction: str) -> nn.Module:
         return self.generators[direction]
-
-
-def _net(synthesizer: nn.Module) -> InjectionUNet:
-    return cast(Synthesizer, synthesizer).net
 
 
 def _reverse(direction: str) -> str:

@@ -7,28 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# CelebAMask-HQ's 19 classes, in the order of the network's outputs
-CLASSES = [
-    "background",
-    "skin",
-    "left_brow",
-    "right_brow",
-    "left_eye",
-    "right_eye",
-    "glasses",
-    "left_ear",
-    "right_ear",
-    "earring",
-    "nose",
-    "inner_mouth",
-    "upper_lip",
-    "lower_lip",
-    "neck",
-    "necklace",
-    "cloth",
-    "hair",
-    "hat",
-]
+CLASSES = 19  # CelebAMask-HQ's; their names are in faces/layout.py
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -125,7 +104,7 @@ class Head(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = ConvNormReLU(256, 256)
-        self.conv_out = nn.Conv2d(256, len(CLASSES), 1, bias=False)
+        self.conv_out = nn.Conv2d(256, CLASSES, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_out(self.conv(x))

@@ -111,7 +111,7 @@ class InjectionUNet(nn.Module):
         for i, block in enumerate(self.up):
             step = 2 ** (DEPTH - i)  # the layout resized by nearest neighbour
             small = None if layout is None else layout[:, :, ::step, ::step]
-            found.append([injection(small) for injection in block.injections])  # type: ignore[union-attr, operator]
+            found.append([injection(small) for injection in block.injections])  # type: ignore[union-attr]
         return found
 
     def levels(self, x: Tensor, modulations: Sequence[Sequence[Modulation]]) -> list[Tensor]:
