@@ -14,12 +14,11 @@ def memory_refinement(keys: Tensor, values: Tensor, temperature: float = 1.0) ->
     i, j = keys.argmax(-1), values.argmax(-1)  # Eq. 14
     differ = i != j
     # Two one-hot rows differ at i, by 1, and at j, by -1: no other entry of the softmaxes has a slope.
-    slope = sum(
-        _probability(cosines / temperature, own) - _probability(cosines / temperature, other)
-        for cosines, own, other in ((keys, i, j), (values, j, i))
-    )
+    keys, values = keys / temperature, values / temperature
+    slope = _probability(keys, i) - _probability(keys, j) + _probability(values, j) - _probability(values, i)
     return (differ * (2 + (slope - slope.detach()))).mean()  # Eq. 15
 
 
 def _probability(logits: Tensor, chosen: Tensor) -> Tensor:
+    """softmax(logits)[n, chosen[n]] for each n, without keeping the softmax."""
     return torch.exp(logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1))

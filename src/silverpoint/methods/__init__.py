@@ -51,7 +51,14 @@ def _kt() -> type[Method]:
     return KT
 
 
+def _mostnet() -> type[Method]:
+    from silverpoint.methods.mostnet import MOSTNet
+
+    return MOSTNet
+
+
 register("kt", _kt)
+register("mostnet", _mostnet)
 register("sdgan", _sdgan)
 register("cut", _cut)
 register("fss", _fss)
