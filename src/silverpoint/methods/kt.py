@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
+from silverpoint.data.framing import FRAMINGS
 from silverpoint.losses.transfer import map_distance
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
 from silverpoint.nets.init import normal_init
@@ -54,6 +55,7 @@ CORRESPONDENCE = (
 class Settings(CommonSettings):
     lr: float = setting(2e-4, "section 4.1")
     beta1: float = setting(0.5, "section 4.1")
+    framing: str = setting("resize256", "section 4.1: scaled to 256x256", choices=FRAMINGS)
     lambda_teacher: float = setting(1.0, "Eq. 4: weight of Eq. 1; 0: without teachers (Table 1)", low=0)
     lambda_student: float = setting(1.0, "Eq. 4: weight of Eq. 2; 0: without each other (Table 1)", low=0)
     reconstruction: str = setting(
@@ -102,6 +104,7 @@ class KT(Method):
     directions = ("photo2sketch", "sketch2photo")
     # mirroring, as in the first author's pix2pix; the paper names none
     augmentation = Augmentation(scale=(1.0, 1.0), rotation=0.0, tone=0.0, background=0.0, skin=0.0)
+    memory_format = torch.contiguous_format  # instance norm would copy channels-last maps
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
@@ -154,10 +157,9 @@ class KT(Method):
 
         Both teachers are the same frozen network, so they look at both pictures in one pass.
         """
-        images = (torch.cat([photo, sketch]) + 1) / 2
-        features = self._vgg.to(photo.device)(images)
+        features = self._vgg.to(photo.device)((torch.cat([photo, sketch]) + 1) / 2)
         halves = {
-            layer: dict(zip(("Teacher-P", "Teacher-S"), f.chunk(2), strict=True))
+            layer: dict(zip(("Teacher-P", "Teacher-S"), f.contiguous().chunk(2), strict=True))
             for layer, f in features.items()
         }
         return [halves[c.layer][c.teacher] for c in CORRESPONDENCE]
@@ -165,7 +167,8 @@ class KT(Method):
     @cached_property
     def _vgg(self) -> VGG19:
         """Not a part of the checkpoint, and fetched only by who learns from it: synthesis goes without."""
-        return load_vgg19(sorted({c.layer for c in CORRESPONDENCE}))
+        vgg = load_vgg19(sorted({c.layer for c in CORRESPONDENCE}))
+        return vgg.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def maps(self, photo: Tensor, sketch: Tensor) -> dict[str, list[Tensor]]:
