@@ -1,6 +1,3 @@
-import csv
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -24,7 +21,7 @@ from silverpoint.data.layout import PARTS, part_mask
 from silverpoint.data.pairs import Example, read_split
 from silverpoint.data.paper import WHITE, clear_background, flatten_paper
 from silverpoint.data.prepare import prepare
-from silverpoint.errors import DataError, ImageError, UsageError
+from silverpoint.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -43,69 +40,9 @@ def batches(seed=0, **changes):
     return Batches(examples(), ["a", "b"], **options)
 
 
-def test_prepare_writes_a_folder_a_person_can_read(dataset):
-    rows = list(csv.DictReader((dataset / "pairs.csv").open()))
-    assert [r["split"] for r in rows].count("val") == 2
-    assert json.loads((dataset / "dataset.json").read_text())["pairs"] == 10
-    photo, sketch = draw_pair(3)
-    row = next(r for r in rows if r["id"] == "p003")
-    assert np.array_equal(np.asarray(Image.open(dataset / row["photo"])), photo)
-    assert np.array_equal(np.asarray(Image.open(dataset / row["sketch"])), sketch)
-
-
-def test_the_held_out_part_depends_on_the_seed_alone(tmp_path):
-    source = write_pair_folders(tmp_path / "mine", 8)
-    held = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        prepare("pairs", source, tmp_path / name, val=0.25, seed=seed)
-        held.append([e.id for e in read_split(tmp_path / name, "val")])
-    assert held[0] == held[1] != held[2]
-
-
-def test_prepare_leaves_nothing_that_reads_as_whole_when_a_file_is_damaged(tmp_path):
-    source = write_pair_folders(tmp_path / "mine", 4)
-    (source / "photos" / "p002.png").write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"p002\.png"):
-        prepare("pairs", source, tmp_path / "dataset")
-    assert not (tmp_path / "dataset").exists()
-
-
-def test_prepare_never_overwrites_a_dataset(dataset, tmp_path):
-    with pytest.raises(DataError, match="already exists"):
-        prepare("pairs", write_pair_folders(tmp_path / "mine", 2), dataset)
-
-
 def test_a_split_that_is_not_there_is_named(dataset):
     with pytest.raises(DataError, match="test"):
         read_split(dataset, "test")
-
-
-def test_cufs_rows_are_read_from_its_table(tmp_path):
-    source = write_pair_folders(tmp_path / "cufs", 2)
-    lines = ["subset,split,test_index,photo,sketch,id"]
-    lines += [
-        "CUHK,train,,photos/p000.png,sketches/p000.png,a",
-        "AR,test,0,photos/p001.png,sketches/p001.png,b",
-    ]
-    (source / "pairs.csv").write_text("\n".join(lines))
-    assert prepare("cufs", source, tmp_path / "out", val=0) == 2
-    (example,) = read_split(tmp_path / "out", "test", "AR")
-    assert (example.id, example.style) == ("b", "cufs")
-
-
-def test_fs2k_pairs_by_number_and_keeps_the_style(tmp_path):
-    photo, sketch = draw_pair(0, (250, 250))
-    for folder, name, image in (
-        ("photos/photo1", "image0007", photo),
-        ("sketches/sketch1", "sketch0007", sketch),
-    ):
-        (tmp_path / "fs2k" / folder).mkdir(parents=True)
-        Image.fromarray(image).save(tmp_path / "fs2k" / folder / f"{name}.png")
-    annotation = [{"image_name": "photo1/image0007", "style": 2}]
-    (tmp_path / "fs2k" / "anno_train.json").write_text(json.dumps(annotation))
-    prepare("fs2k", tmp_path / "fs2k", tmp_path / "out", val=0)
-    (example,) = read_split(tmp_path / "out", "train")
-    assert (example.id, example.style) == ("photo1-0007", "fs2k3")
 
 
 def test_flattening_removes_tint_and_uneven_light_and_keeps_strokes():
@@ -199,12 +136,6 @@ def test_a_prior_of_another_size_is_refused(tmp_path):
     Image.new("L", (10, 10)).save(tmp_path / "dataset" / "wrong.png")
     with pytest.raises(DataError, match=r"wrong\.png"):
         read_split(tmp_path / "dataset", "train")
-
-
-def test_an_unknown_prior_is_refused_and_leaves_no_dataset(tmp_path):
-    with pytest.raises(UsageError, match="saliency, layout"):
-        prepare("pairs", write_pair_folders(tmp_path / "mine", 2), tmp_path / "dataset", priors=["depth"])
-    assert not (tmp_path / "dataset").exists()
 
 
 def test_a_batch_depends_on_seed_and_step_alone():

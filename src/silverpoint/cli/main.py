@@ -22,6 +22,7 @@ COMMANDS = {
     "photo": "sketch(es) into photo(s)",
     "models": "the models that come with silverpoint, with licence and scores",
     "prepare": "turn a downloaded database into a dataset folder",
+    "check": "the dataset doctor: what would spoil a result",
     "train": "train a method",
     "synthesize": "every image of a split, named by id",
     "evaluate": "score synthesised images against real ones",

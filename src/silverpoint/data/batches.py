@@ -55,6 +55,13 @@ class Batch:
         unpaired = None if self.unpaired is None else move(self.unpaired)
         return Batch(move(self.photo), move(self.sketch), move(self.style), self.ids, priors, unpaired)
 
+    def pinned(self) -> "Batch":
+        """The same in memory that a graphics card copies from by itself."""
+        priors = {name: p.pin_memory() for name, p in self.priors.items()}
+        unpaired = None if self.unpaired is None else self.unpaired.pin_memory()
+        photo, sketch, style = (t.pin_memory() for t in (self.photo, self.sketch, self.style))
+        return Batch(photo, sketch, style, self.ids, priors, unpaired)
+
     def parts(self, count: int) -> "list[Batch]":
         """The batch in `count` parts of one size; ValueError where it does not divide."""
         size, rest = divmod(len(self.photo), count)

@@ -1,15 +1,18 @@
-"""Reading a dataset folder: pairs.csv and the images it names."""
+"""Reading a dataset folder: pairs.csv and the pictures it names, as files or as members of tar shards."""
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from silverpoint.data.shards import is_member, read_member
 from silverpoint.errors import DataError
 from silverpoint.image import read_image, to_grey
 
 PRIORS = ("saliency", "layout", "sketch_saliency", "sketch_layout")
+COLUMNS = ("id", "subset", "split", "photo", "sketch", "style", *PRIORS)
 
 
 @dataclass(frozen=True)
@@ -27,43 +30,87 @@ class Example:
     sketch_layout: np.ndarray | None = None
 
 
-def read_split(dataset: Path, split: str, subset: str | None = None) -> list[Example]:
-    """All pairs of a split (train, val or test), optionally of one subset, in the order of pairs.csv.
+@dataclass(frozen=True)
+class StoredExample:
+    """An Example that lies on disk: id, subset and style are at hand, the pictures are read by `load`."""
 
-    A sketch of another size than its photo is scaled to it. Raises DataError when the folder is no dataset or
-    holds no such pairs.
-    """
+    dataset: Path
+    row: dict[str, str]
+
+    @property
+    def id(self) -> str:
+        return self.row["id"]
+
+    @property
+    def subset(self) -> str:
+        return self.row["subset"]
+
+    @property
+    def style(self) -> str:
+        return self.row.get("style") or self.row["subset"]
+
+    def load(self) -> Example:
+        """The pictures in memory. A sketch of another size than its photo is scaled to it.
+
+        Raises ImageError for one that is missing or damaged, DataError for a prior of another size.
+        """
+        photo = read_picture(self.dataset, self.row["photo"])
+        sketch = _sized(to_grey(read_picture(self.dataset, self.row["sketch"])), photo)
+        priors = {name: self._prior(self.row.get(name), photo) for name in PRIORS}
+        return Example(self.id, self.subset, self.style, photo, sketch, **priors)
+
+    def _prior(self, name: str | None, photo: np.ndarray) -> np.ndarray | None:
+        """A prior is made from its picture, so it has its size."""
+        if not name:
+            return None
+        prior = to_grey(read_picture(self.dataset, name))
+        if prior.shape != photo.shape[:2]:
+            raise DataError(f"{self.dataset / name}: not the size of its photo; prepare the dataset again")
+        return prior
+
+
+def read_rows(dataset: Path) -> list[dict[str, str]]:
+    """The rows of pairs.csv. Raises DataError when the folder is no dataset, or a row is incomplete."""
     table = dataset / "pairs.csv"
     if not table.is_file():
         raise DataError(f"{dataset}: no pairs.csv; make a dataset folder with `silverpoint prepare`")
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if r["split"] == split and subset in (None, r["subset"])]
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: is damaged ({error}); prepare the dataset again") from error
+    needed = ("id", "subset", "split", "photo", "sketch")
+    for number, row in enumerate(rows, 2):
+        if not all(row.get(name) for name in needed):
+            raise DataError(f"{table}, line {number}: needs {', '.join(needed)}; prepare the dataset again")
+    return rows
+
+
+def list_split(dataset: Path, split: str, subset: str | None = None) -> list[StoredExample]:
+    """All pairs of a split (train, val or test), optionally of one subset, in the order of pairs.csv, unread.
+
+    Raises DataError when the folder is no dataset or holds no such pairs.
+    """
+    rows = [r for r in read_rows(dataset) if r["split"] == split and subset in (None, r["subset"])]
     if not rows:
         where = f"split {split!r}" + (f" and subset {subset!r}" if subset else "")
         raise DataError(f"{dataset}: no pairs with {where}")
-    return [_read(dataset, row) for row in rows]
+    return [StoredExample(dataset, row) for row in rows]
 
 
-def _read(dataset: Path, row: dict[str, str]) -> Example:
-    photo = read_image(dataset / row["photo"])
-    sketch = _sized(to_grey(read_image(dataset / row["sketch"])), photo)
-    priors = {name: _prior(dataset, row.get(name), photo) for name in PRIORS}
-    return Example(row["id"], row["subset"], row.get("style") or row["subset"], photo, sketch, **priors)
+def read_split(dataset: Path, split: str, subset: str | None = None) -> list[Example]:
+    """The same as `list_split`, read into memory."""
+    return [stored.load() for stored in list_split(dataset, split, subset)]
 
 
-def _prior(dataset: Path, name: str | None, photo: np.ndarray) -> np.ndarray | None:
-    """A prior is made from the photo, so it has its size."""
-    if not name:
-        return None
-    prior = to_grey(read_image(dataset / name))
-    if prior.shape != photo.shape[:2]:
-        raise DataError(f"{dataset / name}: not the size of its photo; prepare the dataset again")
-    return prior
+def read_picture(dataset: Path, name: str) -> np.ndarray:
+    """The picture that a row names, (H, W, 3) uint8. Raises ImageError when it is missing or damaged."""
+    if is_member(name):
+        return read_image(read_member(dataset, name), name=str(dataset / name))
+    return read_image(dataset / name)
 
 
 def _sized(image: np.ndarray, like: np.ndarray) -> np.ndarray:
     if image.shape[:2] == like.shape[:2]:
         return image
-    from PIL import Image
-
     return np.asarray(Image.fromarray(image).resize(like.shape[1::-1], Image.Resampling.LANCZOS))

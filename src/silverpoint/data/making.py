@@ -1,0 +1,200 @@
+"""One pair of a dataset made from its files, in this process or in several."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from silverpoint.data import simulate
+from silverpoint.data.alignment import FRAMES, align_to
+from silverpoint.data.points import Points, detect_points
+from silverpoint.data.priors import predictor, sketch_prior, version
+from silverpoint.data.protocols import Pair
+from silverpoint.errors import DataError, SilverpointError
+from silverpoint.image import read_image, to_grey, write_image
+
+REVISION = 1  # to be raised when the pictures come out otherwise: prepared ones are then made anew
+AHEAD = 4  # pairs in flight for each process: what bounds the memory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of every pair, and where."""
+
+    root: Path
+    frame: str  # a key of FRAMES, or none
+    simulate: str
+    priors: tuple[str, ...]
+    size: tuple[int, int] | None = None  # what every picture must have, width and height
+
+
+@dataclass(frozen=True)
+class Made:
+    """A pair that is done, or the one line that says why it is not. `record` is what the journal keeps."""
+
+    subset: str
+    id: str
+    record: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+def make_all(
+    pairs: Sequence[Pair],
+    plan: Plan,
+    known: Mapping[tuple[str, str], dict[str, Any]],
+    workers: int,
+) -> Iterator[Made]:
+    """Every pair once, in the order they are done. What `known` says is done already is left as it is."""
+    if workers <= 1:
+        yield from (make(pair, plan, known.get((pair.subset, pair.id))) for pair in pairs)
+        return
+    # spawned: a forked process that inherits another's threads may wait for them for ever
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
+        waiting: set[Future[Made]] = set()
+        try:
+            for pair in pairs:
+                waiting.add(pool.submit(make, pair, plan, known.get((pair.subset, pair.id))))
+                if len(waiting) >= AHEAD * workers:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            yield from (future.result() for future in waiting)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """A worker computes on one core: the others have workers of their own. Ctrl-C is the parent's to answer."""
+    import os
+    import signal
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make(pair: Pair, plan: Plan, known: dict[str, Any] | None = None) -> Made:
+    """Read, align, simulate, compute and write what `known` does not say is there."""
+    try:
+        return Made(pair.subset, pair.id, _make(pair, plan, known or {}))
+    except SilverpointError as error:
+        return Made(pair.subset, pair.id, problem=str(error))
+
+
+def _make(pair: Pair, plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
+    files = {"photo": _hash(pair.photo)} | ({"sketch": _hash(pair.sketch)} if pair.sketch else {})
+    key = _key(files, pair, plan)
+    name = f"{pair.subset}/{pair.id}.png"
+    paths = {"photo": f"photos/{name}", "sketch": f"sketches/{name}"}
+    fresh = known.get("key") != key or not all((plan.root / p).is_file() for p in paths.values())
+    if fresh:
+        known = {}
+    record: dict[str, Any] = {
+        "id": pair.id,
+        "subset": pair.subset,
+        "key": key,
+        "files": files,
+        "paths": paths,
+        "points": known.get("points", {}),
+        "priors": {},
+        "notes": [],
+    }
+    wanted = [kind for kind in plan.priors if not _is_there(kind, known, plan)]
+    for kind in plan.priors:
+        if kind not in wanted:
+            record["priors"][kind] = known["priors"][kind]
+            record["paths"] |= {k: p for k, p in known["paths"].items() if k in (kind, f"sketch_{kind}")}
+    record["notes"] = [
+        n for n in known.get("notes", []) if n.split()[0] not in {f"sketch_{k}" for k in wanted}
+    ]
+    if not fresh and not wanted:
+        return record
+    if fresh:
+        photo, sketch, record["points"], notes = _pictures(pair, plan)
+        record["notes"] += notes
+        _write(plan.root, paths["photo"], photo)
+        _write(plan.root, paths["sketch"], sketch)
+    else:
+        photo = read_image(plan.root / paths["photo"])
+        sketch = to_grey(read_image(plan.root / paths["sketch"]))
+    for kind in wanted:
+        prior = predictor(kind)(photo)
+        record["paths"][kind] = _write(plan.root, f"{kind}/{name}", prior)
+        if pair.sketch is None:  # simulated: the same face, pixel for pixel
+            record["paths"][f"sketch_{kind}"] = record["paths"][kind]
+        else:
+            drawn, borrowed = sketch_prior(kind, sketch, prior)
+            record["paths"][f"sketch_{kind}"] = _write(plan.root, f"sketch_{kind}/{name}", drawn)
+            if borrowed:
+                record["notes"].append(f"sketch_{kind} taken from the photo")
+        record["priors"][kind] = version(kind)
+    return record
+
+
+def _hash(path: Path) -> str:
+    try:
+        return _digest(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _key(files: dict[str, str], pair: Pair, plan: Plan) -> str:
+    """What the pictures of a pair depend on."""
+    simulated = None if pair.sketch else (plan.simulate, simulate.VERSION)
+    parts = [files, plan.frame, plan.size, pair.photo_points, pair.sketch_points, simulated, REVISION]
+    return _digest(json.dumps(parts).encode())[:32]
+
+
+def _is_there(kind: str, known: dict[str, Any], plan: Plan) -> bool:
+    """Whether a prior of these very pictures was computed by this very version."""
+    names = [known.get("paths", {}).get(k) for k in (kind, f"sketch_{kind}")]
+    return known.get("priors", {}).get(kind) == version(kind) and all(
+        name and (plan.root / name).is_file() for name in names
+    )
+
+
+def _pictures(pair: Pair, plan: Plan) -> tuple[np.ndarray, np.ndarray, dict[str, Points], list[str]]:
+    """Photo (H, W, 3) and sketch (H, W) as they are stored, where their points are, and what is to be said of them."""
+    photo, points = _framed(pair.photo, read_image(pair.photo), pair.photo_points, plan)
+    found = {"photo": points} if points else {}
+    if pair.sketch is None:
+        return photo, simulate.SIMULATIONS[plan.simulate](photo), found, []
+    sketch, points = _framed(pair.sketch, read_image(pair.sketch), pair.sketch_points, plan)
+    found |= {"sketch": points} if points else {}
+    grey = to_grey(sketch)
+    if grey.shape == photo.shape[:2]:
+        return photo, grey, found, []
+    (h, w), (tall, wide) = photo.shape[:2], grey.shape
+    if abs(wide / tall * h / w - 1) > 0.03:
+        raise DataError(f"{pair.sketch}: is {wide}x{tall}, its photo {w}x{h}; align them with --align cufs")
+    resized = np.asarray(Image.fromarray(grey).resize((w, h), Image.Resampling.LANCZOS))
+    return photo, resized, found, ["sketch scaled to the size of its photo"]
+
+
+def _framed(
+    path: Path, image: np.ndarray, points: Points | None, plan: Plan
+) -> tuple[np.ndarray, Points | None]:
+    if plan.frame == "none":
+        if plan.size and image.shape[1::-1] != plan.size:
+            size, right = "x".join(map(str, image.shape[1::-1])), "x".join(map(str, plan.size))
+            raise DataError(f"{path}: is {size}, this database has {right}; align it with --align cufs")
+        return image, points
+    try:
+        return align_to(image, points or detect_points(image), FRAMES[plan.frame])
+    except SilverpointError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _write(root: Path, name: str, image: np.ndarray) -> str:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    write_image(image, root / name)
+    return name

@@ -1,0 +1,118 @@
+"""CUHK Face Sketch database (Wang & Tang 2009): 606 pairs of CUHK students, AR and XM2VTS."""
+
+import re
+from pathlib import Path
+
+from silverpoint.data.protocols.listing import (
+    Listing,
+    Pair,
+    Source,
+    images_under,
+    inside,
+    natural,
+    read_draw,
+    read_table,
+    safe_id,
+)
+from silverpoint.errors import DataError
+
+SIZE = (200, 250)
+EXPECTED = {
+    ("CUHK", "train"): 88,
+    ("CUHK", "test"): 100,
+    ("AR", "train"): 80,
+    ("AR", "test"): 43,
+    ("XM2VTS", "train"): 100,
+    ("XM2VTS", "test"): 195,
+}
+SUBSET = {"CUHK": r"cuhk", "AR": r"(^|[^a-z])ar([^a-z]|$)", "XM2VTS": r"xm2vts"}
+# f-039-01.jpg <-> F2-039-01-sz1.jpg, m1-001-01.jpg <-> m1-001-01-sz1.jpg
+CUHK_NAME = re.compile(r"([fm])([12]?)-(\d+)-(\d+)")
+AR_NAME = re.compile(r"([mfw])2?-(\d+)")  # m-001-1.bmp <-> M2-001-1-sz1.jpg; a person has one photo
+NUMBER = re.compile(
+    r"\d+"
+)  # XM2VTS: 003_1_1.ppm <-> 003_1_1-sz1.jpg; the circulated crops: 21.jpg <-> 21.jpg
+
+
+def cufs(source: Source) -> Listing:
+    """Three layouts: a pairs.csv; the database's own folders (CUHK_training_cropped_photos/photos, ...); and the crops
+    that circulate (AR/Training Photos, ...). Raises DataError for a folder that is none, or an id outside the draw.
+    """
+    draw = read_draw(source.draw, "cufs")
+    problems: list[str] = []
+    has_table = (source.folder / "pairs.csv").is_file()
+    found = _table(source) if has_table else _folders(source.folder, problems)
+    pairs = []
+    for (subset, id), (photo, sketch, released) in sorted(found.items(), key=lambda item: _order(item[0])):
+        # A table says its own split, and the students' is the database's; a draw file wins over everything.
+        trusted = source.draw is None and (has_table or subset == "CUHK")
+        split = draw.get((subset, id)) or (released if trusted else None)
+        if split is None:
+            raise DataError(
+                f"{photo}: {subset} {id} is not in the draw; the published one numbers the circulated crops, "
+                "for other names give a draw file with --draw"
+            )
+        if source.draw is None and released and split != released:
+            problems.append(f"{photo}: lies with the {released} pairs, but is drawn for {split}")
+        pairs.append(Pair(id, subset, split, photo, sketch, "cufs"))
+    if not pairs:
+        raise DataError(f"{source.folder}: no pairs.csv and no folders of photos and sketches of CUFS")
+    return Listing(pairs, EXPECTED, problems, SIZE)
+
+
+def _order(key: tuple[str, str]) -> tuple[int, list[tuple[int, int | str]]]:
+    return list(SUBSET).index(key[0]), natural(key[1])
+
+
+Found = dict[tuple[str, str], tuple[Path, Path, str | None]]
+
+
+def _table(source: Source) -> Found:
+    rows = read_table(source.folder / "pairs.csv", ("id", "subset", "split", "photo", "sketch"))
+    found: Found = {}
+    for row in rows:
+        key = row["subset"], safe_id(row["id"])
+        if key[0] not in SUBSET:
+            raise DataError(f"{source.folder / 'pairs.csv'}: no subset {key[0]!r} in CUFS")
+        if key in found:
+            raise DataError(f"{source.folder / 'pairs.csv'}: {key[0]} {key[1]} stands in it twice")
+        photo, sketch = (inside(source.folder, row[kind]) for kind in ("photo", "sketch"))
+        found[key] = photo, sketch, row["split"]
+    return found
+
+
+def _folders(folder: Path, problems: list[str]) -> Found:
+    photos: dict[tuple[str, str], tuple[Path, str | None]] = {}
+    sketches: dict[tuple[str, str], tuple[Path, str | None]] = {}
+    for path in images_under(folder):
+        where = "/".join(path.relative_to(folder).parent.parts).lower()
+        named = f"{folder.name.lower()}/{where}"  # the folder of one subset may be what was given
+        subset = next((name for name, pattern in SUBSET.items() if re.search(pattern, named)), None)
+        id = _person(subset, path.stem)
+        if subset is None or id is None or ("sketch" in where) == ("photo" in where):
+            problems.append(f"{path}: belongs to no folder or name of CUFS")
+            continue
+        split = "train" if "train" in where else "test" if "test" in where else None
+        side = sketches if "sketch" in where else photos
+        if (subset, id) in side:
+            raise DataError(f"{path}: {side[subset, id][0]} is of the same person; keep one of them")
+        side[subset, id] = path, split
+    problems += [f"{photos[key][0]}: has no sketch" for key in sorted(photos.keys() - sketches.keys())]
+    problems += [f"{sketches[key][0]}: has no photo" for key in sorted(sketches.keys() - photos.keys())]
+    both = photos.keys() & sketches.keys()
+    for key in sorted(both):
+        if photos[key][1] != sketches[key][1]:
+            problems.append(f"{photos[key][0]}: its sketch lies in another split's folder")
+    return {key: (photos[key][0], sketches[key][0], photos[key][1]) for key in both}
+
+
+def _person(subset: str | None, stem: str) -> str | None:
+    """The id of whom a file shows, the same for photo and sketch."""
+    stem = stem.lower()
+    if subset == "CUHK" and (m := CUHK_NAME.match(stem)):
+        return f"{m[1]}{m[2].replace('2', '')}-{m[3]}-{m[4]}"
+    if subset == "AR" and (m := AR_NAME.match(stem)):
+        return f"{m[1]}-{m[2]}"
+    if subset in ("AR", "XM2VTS") and (m := NUMBER.match(stem)):
+        return m[0]
+    return None

@@ -1,0 +1,393 @@
+"""From a source to a dataset folder: whole or not at all, done once, aligned, packed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from drawn import draw_pair, write_pair_folders
+from silverpoint.cli.main import main
+from silverpoint.data import making
+from silverpoint.data import prepare as preparing
+from silverpoint.data.alignment import FRAMES, MOUTH, align_to, frame_transform
+from silverpoint.data.pairs import list_split, read_rows, read_split
+from silverpoint.data.prepare import prepare
+from silverpoint.data.preview import preview
+from silverpoint.data.priors import parsed, version
+from silverpoint.data.protocols import Source
+from silverpoint.errors import DataError, UsageError
+from silverpoint.faces.align import CUFS, apply
+from silverpoint.image import read_image
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_pair_folders(tmp_path_factory.mktemp("source") / "mine", 10)
+
+
+@pytest.fixture(scope="module")
+def dataset(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "dataset"
+    prepare("pairs", source, out, val=0.2)
+    return out
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Priors that cost nothing, and a list of the pictures they were computed for."""
+    seen = []
+
+    def predictor(kind):
+        def predict(image):
+            seen.append((kind, image.sum()))
+            return np.full(image.shape[:2], 200 if kind == "saliency" else 1, np.uint8)
+
+        return predict
+
+    monkeypatch.setattr(making, "predictor", predictor)
+    monkeypatch.setattr(
+        making, "sketch_prior", lambda kind, sketch, of_photo: (predictor(kind)(sketch), False)
+    )
+    return seen
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_prepare_writes_a_folder_a_person_can_read(dataset):
+    rows = list(csv.DictReader((dataset / "pairs.csv").open()))
+    assert [r["split"] for r in rows].count("val") == 2
+    assert json.loads((dataset / "dataset.json").read_text())["pairs"] == 10
+    photo, sketch = draw_pair(3)
+    row = next(r for r in rows if r["id"] == "p003")
+    assert np.array_equal(np.asarray(Image.open(dataset / row["photo"])), photo)
+    assert np.array_equal(np.asarray(Image.open(dataset / row["sketch"])), sketch)
+
+
+def test_the_held_out_part_depends_on_the_seed_alone(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 8)
+    held = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        prepare("pairs", source, tmp_path / name, val=0.25, seed=seed)
+        held.append([e.id for e in read_split(tmp_path / name, "val")])
+    assert held[0] == held[1] != held[2]
+
+
+def test_one_id_in_two_subsets_is_held_out_of_one_alone(tmp_path):
+    root = tmp_path / "mine"
+    lines = ["photo,sketch,id,subset"]
+    write_pair_folders(root, 2)
+    lines += [f"photos/p{i:03d}.png,sketches/p{i:03d}.png,{n},s{i}" for i in range(2) for n in range(10)]
+    (root / "mine.csv").write_text("\n".join(lines))
+    prepare("pairs", root / "mine.csv", tmp_path / "out", val=0.3)
+    splits = [(r["subset"], r["split"]) for r in read_rows(tmp_path / "out")]
+    assert [splits.count((s, "val")) for s in ("s0", "s1")] == [3, 3]
+
+
+def test_prepare_never_overwrites_a_dataset(dataset, tmp_path):
+    with pytest.raises(DataError, match="already exists"):
+        prepare("pairs", write_pair_folders(tmp_path / "mine", 2), dataset)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [({"priors": ["depth"]}, "saliency, layout"), ({"frame": "oval"}, "cufs"), ({"simulate": "x"}, "sobel")],
+)
+def test_a_name_that_is_none_is_refused_and_leaves_nothing(source, tmp_path, option, says):
+    with pytest.raises(UsageError, match=says):
+        prepare("pairs", source, tmp_path / "dataset", **option)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- damage
+
+
+def spoil(folder: Path) -> Path:
+    (folder / "photos" / "p001.png").write_bytes(b"no image")
+    (folder / "photos" / "p002.png").write_bytes((folder / "photos" / "p002.png").read_bytes()[:900])
+    Image.new("L", (150, 250)).save(folder / "sketches" / "p003.png")
+    return folder
+
+
+def test_everything_damaged_is_named_at_once_and_no_dataset_appears(tmp_path):
+    source = spoil(write_pair_folders(tmp_path / "mine", 5))
+    with pytest.raises(DataError, match=r"p001\.png.*p002\.png.*p003\.png: is 150x250, its photo 200x250"):
+        prepare("pairs", source, tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_bad_pairs_are_left_out_when_asked_and_named(tmp_path):
+    source = spoil(write_pair_folders(tmp_path / "mine", 5))
+    report = prepare("pairs", source, tmp_path / "dataset", skip_bad=True, val=0)
+    assert report.pairs == 2
+    assert [p.split("/")[-1].split(":")[0] for p in report.problems] == ["p001.png", "p002.png", "p003.png"]
+    assert [r["id"] for r in read_rows(tmp_path / "dataset")] == ["p000", "p004"]
+
+
+def test_the_released_crops_must_have_the_released_size(tmp_path):
+    root = tmp_path / "AR"
+    for kind, name in ((0, "Photos"), (1, "Sketches")):
+        (root / f"Training {name}").mkdir(parents=True)
+        Image.fromarray(draw_pair(0, (178, 218))[kind]).save(root / f"Training {name}" / "3.png")
+    with pytest.raises(DataError, match=r"178x218, this database has 200x250.*--align"):
+        prepare("cufs", root, tmp_path / "dataset")
+
+
+def test_one_file_under_two_names_is_named_across_splits_first(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 4)
+    (source / "photos" / "p003.png").write_bytes((source / "photos" / "p000.png").read_bytes())
+    lines = ["photo,sketch,id,split"]
+    lines += [
+        f"photos/p{i:03d}.png,sketches/p{i:03d}.png,p{i:03d},{'test' if i == 3 else 'train'}"
+        for i in range(4)
+    ]
+    (source / "mine.csv").write_text("\n".join(lines))
+    report = prepare("pairs", source / "mine.csv", tmp_path / "dataset", val=0)
+    assert len(report.problems) == 1
+    assert "photo of test, and of train: the same file as that of mine p000" in report.problems[0]
+
+
+# ---- done once
+
+
+def test_priors_are_made_of_photo_and_sketch_once_and_added_to_a_finished_dataset(source, tmp_path, counted):
+    out = tmp_path / "dataset"
+    prepare("pairs", source, out, priors=["saliency"])
+    assert len(counted) == 20
+    example = read_split(out, "train")[0]
+    assert example.saliency.max() == example.sketch_saliency.max() == 200
+    before = tree(out)
+    prepare("pairs", source, out, priors=["saliency"])
+    assert len(counted) == 20
+    assert tree(out) == before
+    prepare("pairs", source, out, priors=["layout"])  # added; saliency stays
+    assert [kind for kind, _ in counted[20:]] == ["layout"] * 20
+    example = read_split(out, "train")[0]
+    assert example.saliency is not None
+    assert example.sketch_layout.max() == 1
+
+
+def test_a_new_version_makes_its_prior_anew_and_no_other(source, tmp_path, counted, monkeypatch):
+    out = tmp_path / "dataset"
+    prepare("pairs", source, out, priors=["saliency", "layout"])
+    counted.clear()
+    for module in (making, preparing):
+        monkeypatch.setattr(module, "version", lambda kind: version(kind) + ("+" if kind == "layout" else ""))
+    prepare("pairs", source, out, priors=["saliency", "layout"])
+    assert [kind for kind, _ in counted] == ["layout"] * 20
+    assert json.loads((out / "dataset.json").read_text())["priors"]["layout"].endswith("+")
+
+
+def test_an_interrupted_preparation_goes_on_where_it_stopped(source, tmp_path, counted, monkeypatch):
+    out = tmp_path / "dataset"
+    make = making.make
+
+    def stop_at_the_seventh(pair, plan, known):
+        if pair.id == "p006":
+            raise KeyboardInterrupt
+        return make(pair, plan, known)
+
+    monkeypatch.setattr(making, "make", stop_at_the_seventh)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("pairs", source, out, priors=["saliency"])
+    assert not out.exists()
+    assert len(counted) == 12
+    monkeypatch.setattr(making, "make", make)
+    prepare("pairs", source, out, priors=["saliency"])
+    assert len(counted) == 20
+    assert len(read_rows(out)) == 10
+
+
+def test_only_what_changed_is_made_anew(tmp_path, counted, monkeypatch):
+    source, out = write_pair_folders(tmp_path / "mine", 4), tmp_path / "dataset"
+    (source / "photos" / "p003.png").write_bytes(b"")
+    with pytest.raises(DataError):
+        prepare("pairs", source, out, priors=["saliency"])
+    assert len(counted) == 6
+    Image.fromarray(draw_pair(9)[0]).save(source / "photos" / "p003.png")
+    Image.fromarray(draw_pair(8)[0]).save(source / "photos" / "p000.png")
+    prepare("pairs", source, out, priors=["saliency"], val=0)
+    assert len(counted) == 10
+    assert np.array_equal(read_split(out, "train")[0].photo, draw_pair(8)[0])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_killed_preparation_leaves_nothing_that_reads_as_whole(source, tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+from silverpoint.data import making
+write, left = making.write_image, [7]
+def dying(*args):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(*args)
+making.write_image = dying
+from silverpoint.data.prepare import prepare
+prepare("pairs", Path({str(source)!r}), Path({str(tmp_path / "dataset")!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "dataset").exists()
+    with pytest.raises(DataError):
+        read_rows(tmp_path / "dataset.partial")
+    prepare("pairs", source, tmp_path / "dataset")
+    prepare("pairs", source, tmp_path / "undisturbed")
+    assert tree(tmp_path / "dataset") == tree(tmp_path / "undisturbed")
+
+
+def test_several_processes_make_the_same_dataset(source, dataset, tmp_path):
+    prepare("pairs", source, tmp_path / "dataset", val=0.2, workers=2)
+    assert tree(tmp_path / "dataset") == tree(dataset)
+
+
+# ---- alignment
+
+points = st.tuples(
+    st.floats(60, 140), st.floats(60, 190), st.floats(20, 70), st.floats(-0.6, 0.6)
+)  # middle of the eyes, their distance, tilt
+
+
+def face_at(middle_x, middle_y, distance, tilt, mouth=MOUTH):
+    across = np.array([np.cos(tilt), np.sin(tilt)]) * distance
+    down = np.array([-across[1], across[0]]) * mouth
+    middle = np.array([middle_x, middle_y])
+    return tuple(map(tuple, (middle - across / 2, middle + across / 2, middle + down)))
+
+
+@given(points, st.sampled_from(sorted(FRAMES)))
+@settings(max_examples=40, deadline=None)
+def test_alignment_puts_the_eyes_into_the_frame_to_a_fraction_of_a_pixel(where, frame):
+    given_points = face_at(*where)
+    rows, columns = np.mgrid[:250, :200]
+    blobs = np.zeros((250, 200))
+    for x, y in given_points[:2]:
+        blobs += 200 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * (where[2] / 12) ** 2))
+    aligned, moved = align_to(blobs.clip(0, 255).astype(np.uint8), given_points, FRAMES[frame])
+    eyes = FRAMES[frame].eyes()
+    assert np.abs(np.array(moved[:2]) - eyes).max() < 1e-6
+    reach = int(np.linalg.norm(eyes[1] - eyes[0]) / 3)
+    for x, y in eyes:  # and so do the pixels
+        window = aligned[
+            round(y) - reach : round(y) + reach + 1, round(x) - reach : round(x) + reach + 1
+        ].astype(float)
+        r, c = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        found = np.array([(window * c).sum(), (window * r).sum()]) / window.sum() + (round(x), round(y))
+        assert np.abs(found - (x, y)).max() < 0.5
+
+
+def test_a_turned_head_is_sized_by_its_mouth():
+    frontal, turned = face_at(100, 120, 40, 0.1), face_at(100, 120, 40, 0.1, mouth=2 * MOUTH)
+    assert np.abs(apply(frame_transform(frontal, CUFS), frontal[:2]) - CUFS.eyes()).max() < 1e-9
+    scales = [np.sqrt(np.linalg.det(frame_transform(p, CUFS)[:, :2])) for p in (frontal, turned)]
+    assert scales[1] < 0.75 * scales[0]
+
+
+def test_photos_are_aligned_by_given_points_and_sketches_by_their_own(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 1)
+    for kind, shift in (("photos", 0), ("sketches", 7)):
+        folder = tmp_path / "points" / kind
+        folder.mkdir(parents=True)
+        (folder / "p000.3pts").write_text(f"{70 + shift} 120\n{130 + shift} 120\n100 180\n")
+    prepare("pairs", Source(source, points=tmp_path / "points"), tmp_path / "out", frame="cufs", val=0)
+    (example,) = read_split(tmp_path / "out", "train")
+    assert example.photo.shape == (250, 200, 3)
+    found = list(csv.DictReader((tmp_path / "out" / "points.csv").open()))
+    assert [r["of"] for r in found] == ["photo", "sketch"]
+    for row in found:
+        assert np.abs(np.array(json.loads(row["points"]))[:2] - CUFS.eyes()).max() < 0.01
+
+
+def test_a_real_face_is_aligned_by_detection_and_a_picture_without_one_is_named(portrait, tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    Image.fromarray(read_image(portrait)).save(folder / "a.png")
+    Image.new("RGB", (300, 300), (90, 120, 90)).save(folder / "b.png")
+    report = prepare("pairs", folder, tmp_path / "out", frame="cufs", val=0, skip_bad=True)
+    assert "b.png: no face found" in report.problems[0]
+    assert [e.style for e in list_split(tmp_path / "out", "train")] == ["simulated"]
+    picture = read_image(preview(tmp_path / "out"))
+    assert ((picture == (220, 30, 30)).all(-1)).sum() > 10  # the points are drawn
+
+
+def test_the_preview_shows_at_most_twenty_pairs(dataset):
+    assert preview(dataset).name == "preview.png"
+    assert read_image(dataset / "preview.png").shape[0] == 2 * 264
+
+
+# ---- shards
+
+
+def test_shards_hold_the_same_pictures_and_open_as_ordinary_tars(source, dataset, tmp_path, monkeypatch):
+    from silverpoint.data import shards
+
+    monkeypatch.setattr(shards.write_shards, "__defaults__", (3,))
+    out = tmp_path / "packed"
+    prepare("pairs", source, out, val=0.2, shards=True)
+    assert sorted(p.name for p in out.iterdir()) == ["dataset.json", "pairs.csv", "shards"]
+    for split in ("train", "val"):
+        for packed, loose in zip(read_split(out, split), read_split(dataset, split), strict=True):
+            assert packed.id == loose.id
+            assert np.array_equal(packed.photo, loose.photo)
+            assert np.array_equal(packed.sketch, loose.sketch)
+    with tarfile.open(out / "shards" / "train-00000.tar") as tar:
+        assert tar.getnames()[:2] == ["00000000.photo.png", "00000000.sketch.png"]
+    assert len(list((out / "shards").glob("train-*.tar"))) == 3
+
+
+def test_webdataset_reads_our_shards(source, tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    prepare("pairs", source, tmp_path / "packed", val=0, shards=True)
+    shard = str(tmp_path / "packed" / "shards" / "train-00000.tar")
+    samples = list(webdataset.WebDataset(shard, shardshuffle=False))
+    assert len(samples) == 10
+    assert {"photo.png", "sketch.png"} <= samples[0].keys()
+
+
+def test_a_shard_that_is_cut_short_or_gone_is_named(source, tmp_path):
+    prepare("pairs", source, tmp_path / "packed", val=0, shards=True)
+    shard = tmp_path / "packed" / "shards" / "train-00000.tar"
+    shard.write_bytes(shard.read_bytes()[:30_000])
+    with pytest.raises(DataError, match=r"train-00000\.tar"):
+        read_split(tmp_path / "packed", "train")
+
+
+# ---- priors of sketches
+
+
+def test_a_sketchs_layout_is_refused_when_it_misses_the_face_or_lies_elsewhere():
+    photo = np.zeros((100, 80), np.uint8)
+    photo[5:30, 20:60], photo[30:80, 20:60], photo[50:58, 36:44], photo[65:70, 34:46] = 11, 1, 6, 8
+    assert parsed(photo, photo)
+    assert not parsed(np.zeros_like(photo), photo)
+    nose_missing = np.where(photo == 6, 1, photo).astype(np.uint8)
+    assert not parsed(nose_missing, photo)
+    assert not parsed(np.roll(photo, 30, axis=1), photo)
+    bald = np.where(photo == 11, 0, photo).astype(np.uint8)
+    assert parsed(bald, bald)
+
+
+# ---- the command
+
+
+def test_the_command_counts_aloud_and_names_problems(source, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    for folder in ("photos", "sketches"):
+        (tmp_path / "mine" / folder).symlink_to(source / folder)
+    arguments = ["prepare", "pairs", str(tmp_path / "mine"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([*arguments, "--test", "0.2", "--preview"]) == 0
+    assert "10 pairs" in capsys.readouterr().out
+    assert main([*arguments, "--test", "1.5"]) == 2
+    assert (tmp_path / "out" / "preview.png").is_file()

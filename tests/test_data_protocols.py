@@ -1,0 +1,328 @@
+"""Every protocol on a miniature of its database's folders, whole and damaged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from drawn import draw_pair, write_pair_folders
+from silverpoint.data.points import read_points
+from silverpoint.data.protocols import PROTOCOLS, Source
+from silverpoint.data.protocols.listing import read_draw, safe_id
+from silverpoint.errors import DataError
+
+PHOTO, SKETCH = draw_pair(0)
+
+
+def write(path: Path, image=PHOTO):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def listing(protocol, folder, **options):
+    return PROTOCOLS[protocol](Source(folder, **options))
+
+
+def table(folder, *rows):
+    (folder / "pairs.csv").write_text("\n".join(["subset,split,photo,sketch,id", *rows]))
+    return folder
+
+
+# ---- CUFS
+
+
+@pytest.mark.parametrize(
+    ("subset", "train", "test"), [("CUHK", 88, 100), ("AR", 80, 43), ("XM2VTS", 100, 195)]
+)
+def test_the_published_draw_of_cufs_has_the_fields_counts(subset, train, test):
+    splits = [split for (s, _), split in read_draw(None, "cufs").items() if s == subset]
+    assert (splits.count("train"), splits.count("test")) == (train, test)
+
+
+def test_cufs_is_read_from_its_table_and_counted_aloud(tmp_path):
+    source = write_pair_folders(tmp_path / "cufs", 3)
+    rows = [
+        "CUHK,train,photos/p000.png,sketches/p000.png,f-005-01",
+        "AR,test,photos/p001.png,sketches/p001.png,2",
+        "XM2VTS,train,photos/p002.png,sketches/p002.png,100",
+    ]
+    found = listing("cufs", table(source, *rows))
+    assert [(p.subset, p.id, p.split) for p in found.pairs] == [
+        ("CUHK", "f-005-01", "train"),
+        ("AR", "2", "test"),
+        ("XM2VTS", "100", "train"),
+    ]
+    assert found.count() == (
+        "3 of 606 pairs; 266 train pairs missing (CUHK 87, AR 80, XM2VTS 99); "
+        "337 test pairs missing (CUHK 100, AR 42, XM2VTS 195)"
+    )
+
+
+def test_cufs_is_read_from_the_folders_it_is_downloaded_in(tmp_path):
+    root = tmp_path / "CUFS"
+    for kind, photo, sketch in (
+        ("training", "f-005-01.jpg", "F2-005-01-sz1.jpg"),
+        ("testing", "m1-001-01.jpg", "m1-001-01-sz1.jpg"),
+        ("testing", "f-039-01.jpg", "F2-039-01-sz1.jpg"),
+    ):
+        write(root / f"CUHK_{kind}_cropped_photos" / "photos" / photo)
+        write(root / f"CUHK_{kind}_cropped_sketches" / "sketches" / sketch, SKETCH)
+    found = listing("cufs", root)
+    assert {(p.id, p.split) for p in found.pairs} == {
+        ("f-005-01", "train"),
+        ("f-039-01", "test"),
+        ("m1-001-01", "test"),
+    }
+    assert all("sketch" in str(p.sketch) and "photo" in str(p.photo) for p in found.pairs)
+    assert found.problems == []
+
+
+def test_cufs_is_read_from_the_folders_that_circulate(tmp_path):
+    for subset, split, id in (("AR", "Training", "3"), ("AR", "Testing", "106"), ("XM2VTS", "Training", "2")):
+        write(tmp_path / subset / f"{split} Photos" / f"{id}.jpg")
+        write(tmp_path / subset / f"{split} Sketches" / f"{id}.jpg", SKETCH)
+    found = listing("cufs", tmp_path)
+    assert [(p.subset, p.id, p.split) for p in found.pairs] == [
+        ("AR", "3", "train"),
+        ("AR", "106", "test"),
+        ("XM2VTS", "2", "train"),
+    ]
+
+
+def test_what_lies_in_the_wrong_splits_folder_is_named_and_the_draw_holds(tmp_path):
+    write(tmp_path / "AR" / "Training Photos" / "106.jpg")
+    write(tmp_path / "AR" / "Training Sketches" / "106.jpg", SKETCH)
+    found = listing("cufs", tmp_path)
+    assert found.pairs[0].split == "test"
+    assert "drawn for test" in found.problems[0]
+
+
+def test_a_photo_without_its_sketch_is_named(tmp_path):
+    for id in ("3", "4"):
+        write(tmp_path / "AR" / "Training Photos" / f"{id}.jpg")
+    write(tmp_path / "AR" / "Training Sketches" / "3.jpg", SKETCH)
+    write(tmp_path / "AR" / "Training Sketches" / "5.jpg", SKETCH)
+    found = listing("cufs", tmp_path)
+    assert [p.id for p in found.pairs] == ["3"]
+    assert sorted(problem.split(": ")[1] for problem in found.problems) == ["has no photo", "has no sketch"]
+
+
+def test_original_names_outside_the_draw_ask_for_one(tmp_path):
+    write(tmp_path / "AR_cropped_photos" / "m-001-1.bmp")
+    write(tmp_path / "AR_cropped_sketches" / "M2-001-1-sz1.jpg", SKETCH)
+    with pytest.raises(DataError, match=r"m-001 is not in the draw.*--draw"):
+        listing("cufs", tmp_path)
+    draw = tmp_path / "mine.txt"
+    draw.write_text("# mine\nAR test m-001\n")
+    assert [(p.id, p.split) for p in listing("cufs", tmp_path, draw=draw).pairs] == [("m-001", "test")]
+
+
+def test_a_table_that_reaches_outside_its_folder_is_refused(tmp_path):
+    source = table(tmp_path, "CUHK,train,../../etc/passwd,sketches/p.png,f-005-01")
+    with pytest.raises(DataError, match="outside"):
+        listing("cufs", source)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("AR train 1\nAR test 1\n", "twice"),
+        ("AR maybe 1\n", "line 1"),
+        ("AR train\n", "line 1"),
+        ("# nothing\n", "no draw"),
+    ],
+)
+def test_a_draw_that_is_none_is_refused(tmp_path, text, says):
+    path = tmp_path / "draw.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_draw(path, "cufs")
+
+
+@pytest.mark.parametrize("id", ["../x", "a/b", "", ".hidden", "a\nb", "C:x"])
+def test_an_id_that_could_leave_its_folder_is_refused(id):
+    with pytest.raises(DataError):
+        safe_id(id)
+
+
+def test_an_empty_or_missing_folder_is_no_database(tmp_path):
+    for protocol in ("cufs", "cufsf", "fs2k", "celeba", "pairs"):
+        with pytest.raises(DataError):
+            listing(protocol, tmp_path)
+        with pytest.raises(DataError):
+            listing(protocol, tmp_path / "missing")
+
+
+# ---- CUFSF
+
+
+def test_cufsf_pairs_ferets_photos_with_sketches_and_reads_points(tmp_path):
+    for id in ("00005", "00001"):
+        write(tmp_path / "photo" / f"{id}fa010_930831.tif", PHOTO[..., 0])
+        write(tmp_path / "original_sketch" / f"{id}.jpg", SKETCH)
+        write(tmp_path / "cropped_sketch" / f"{id}.jpg", SKETCH)
+    for folder, name in (("photo_points", "00005fa010_930831"), ("sketch_points", "00005")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.3pts").write_text("120.5 80\n60 81.5\n90 150\n")
+    found = listing("cufsf", tmp_path)
+    assert [(p.id, p.split) for p in found.pairs] == [("00001", "test"), ("00005", "train")]
+    marked = found.pairs[1]
+    assert marked.photo_points == marked.sketch_points == ((60, 81.5), (120.5, 80), (90, 150))
+    assert marked.sketch.parent.name == "original_sketch"  # what the points were set on
+    assert found.pairs[0].photo_points is None
+    assert (
+        found.count()
+        == "2 of 1194 pairs; 249 train pairs missing (CUFSF 249); 943 test pairs missing (CUFSF 943)"
+    )
+
+
+def test_cufsf_takes_the_photo_that_was_drawn(tmp_path):
+    for name in ("00005fa010_930831", "00005fb010_940128"):
+        write(tmp_path / "photo" / f"{name}.tif")
+    write(tmp_path / "cropped_sketch" / "00005.jpg", SKETCH)
+    listed = tmp_path / "names_of_photos_used_for_drawing_sketches.txt"
+    listed.write_text("00005fb010_940128.tif\n")
+    assert listing("cufsf", tmp_path).pairs[0].photo.stem == "00005fb010_940128"
+    listed.unlink()
+    assert "one of 2 photos" in listing("cufsf", tmp_path).problems[0]
+
+
+@pytest.mark.parametrize("text", ["", "1 2\n", "a b\nc d\n", "1 2\n1 2\n", "nan 1\n5 1\n", "1 2 3\n4 5 6\n"])
+def test_a_damaged_point_file_is_named(tmp_path, text):
+    path = tmp_path / "00005.3pts"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"00005\.3pts"):
+        read_points(path)
+
+
+# ---- FS2K
+
+
+def fs2k(root, *entries):
+    by_split = {"train": [], "test": []}
+    for split, name, style, attributes in entries:
+        folder, number = name.split("/image")
+        write(root / "photo" / folder / f"image{number}.jpg")
+        write(root / "sketch" / folder.replace("photo", "sketch") / f"sketch{number}.png", SKETCH)
+        by_split[split].append({"image_name": name, "style": style, **attributes})
+    for split, found in by_split.items():
+        (root / f"anno_{split}.json").write_text(json.dumps(found))
+    return root
+
+
+def test_fs2k_keeps_the_official_split_styles_and_attributes(tmp_path):
+    attributes = {"gender": 1, "smile": 0, "skin_color": [163.5, 139]}
+    root = fs2k(tmp_path, ("train", "photo1/image0110", 0, attributes), ("test", "photo3/image0002", 2, {}))
+    found = listing("fs2k", root)
+    assert [(p.id, p.subset, p.split, p.style) for p in found.pairs] == [
+        ("photo1-0110", "photo1", "train", "fs2k1"),
+        ("photo3-0002", "photo3", "test", "fs2k3"),
+    ]
+    assert found.pairs[0].attributes == {"gender": "1", "smile": "0", "skin_color": "163.5 139"}
+    assert found.count() == "2 of 2104 pairs; 1057 train pairs missing; 1045 test pairs missing"
+
+
+def test_fs2k_without_its_test_part_and_with_a_missing_sketch_is_read(tmp_path):
+    root = fs2k(tmp_path, ("train", "photo1/image0110", 0, {}), ("train", "photo1/image0111", 1, {}))
+    (root / "anno_test.json").unlink()
+    (root / "sketch" / "sketch1" / "sketch0111.png").unlink()
+    found = listing("fs2k", root)
+    assert [p.id for p in found.pairs] == ["photo1-0110"]
+    assert "photo1/image0111 has no sketch" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}x", '[{"image_name": 3, "style": 0}]', "[1]", '[{"image_name": "photo1/image1"}]', "7"]
+)
+def test_a_damaged_annotation_is_named(tmp_path, text):
+    (tmp_path / "anno_train.json").write_text(text)
+    with pytest.raises(DataError, match=r"anno_train\.json"):
+        listing("fs2k", tmp_path)
+
+
+def test_an_annotation_cannot_reach_outside(tmp_path):
+    entry = {"image_name": "../../image0001", "style": 0}
+    (tmp_path / "anno_train.json").write_text(json.dumps([entry]))
+    with pytest.raises(DataError):
+        listing("fs2k", tmp_path)
+
+
+# ---- CelebA
+
+
+def celeba(root, *numbers):
+    for number in numbers:
+        write(root / "Img" / "img_align_celeba" / f"{number:06d}.jpg", np.zeros((218, 178, 3), np.uint8))
+    return root
+
+
+def test_celeba_is_split_as_da_gan_counts_and_has_its_sketches_simulated(tmp_path):
+    found = listing("celeba", celeba(tmp_path, 1, 160_000, 160_001, 202_599))
+    assert [p.split for p in found.pairs] == ["train", "train", "test", "test"]
+    assert all(p.sketch is None and p.style == "simulated" for p in found.pairs)
+    assert sum(found.expected.values()) == 202_599
+
+
+def test_celeba_knows_its_own_partition_and_landmarks(tmp_path):
+    root = celeba(tmp_path, 1, 2, 3)
+    partition = root / "list_eval_partition.txt"
+    partition.write_text("000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n")
+    (root / "list_landmarks_align_celeba.txt").write_text(
+        "202599\nlefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y\n"
+        "000001.jpg 69 109 106 113 77 142 73 152 108 154\n"
+    )
+    found = listing("celeba", root, draw=partition)
+    assert [p.split for p in found.pairs] == ["train", "val", "test"]
+    assert found.pairs[0].photo_points == ((69, 109), (106, 113), (90.5, 153))
+
+
+# ---- pairs
+
+
+def test_pairs_are_split_by_ratio_and_seed(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 10)
+    draws = [[p.split for p in listing("pairs", source, test=0.3, seed=seed).pairs] for seed in (0, 0, 1)]
+    assert draws[0].count("test") == 3
+    assert draws[0] == draws[1] != draws[2]
+    assert {p.split for p in listing("pairs", source).pairs} == {"train"}
+
+
+def test_pairs_of_two_folders_anywhere(tmp_path):
+    write(tmp_path / "a" / "x 1.jpg")
+    write(tmp_path / "b" / "deep" / "x 1.png", SKETCH)
+    (pair,) = listing("pairs", tmp_path / "a", sketches=tmp_path / "b").pairs
+    assert (pair.id, pair.sketch.name) == ("x-1", "x 1.png")
+
+
+def test_photos_alone_are_to_be_simulated_and_take_points_from_a_table(tmp_path):
+    write(tmp_path / "faces" / "001_03.jpg")
+    points = tmp_path / "pupils.csv"
+    points.write_text("file,left_x,left_y,right_x,right_y\n001_03.jpg,60,80,120,81\n")
+    (pair,) = listing("pairs", tmp_path / "faces", points=points).pairs
+    assert pair.sketch is None
+    assert pair.photo_points == ((60, 80), (120, 81))
+
+
+def test_pairs_by_a_table_keep_what_it_says(tmp_path):
+    write(tmp_path / "p.png")
+    write(tmp_path / "s.png", SKETCH)
+    path = tmp_path / "mine.csv"
+    path.write_text("photo,sketch,id,subset,split,style\np.png,s.png,me,family,test,aunt\n")
+    (pair,) = listing("pairs", path).pairs
+    assert (pair.id, pair.subset, pair.split, pair.style) == ("me", "family", "test", "aunt")
+    path.write_text("photo,sketch\np.png,gone.png\n")
+    with pytest.raises(DataError, match=r"line 2.*gone\.png"):
+        listing("pairs", path)
+    path.write_bytes(b"\xff\xfe\x00garbage")
+    with pytest.raises(DataError, match=r"mine\.csv"):
+        listing("pairs", path)
+
+
+def test_two_photos_of_one_name_are_refused(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 1)
+    write(source / "photos" / "p000.jpg")
+    with pytest.raises(DataError, match="same name"):
+        listing("pairs", source)
