@@ -1,0 +1,303 @@
+"""FSS on drawn faces: who learns what, where it looks, and that each row of its ablation trains."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import silverpoint.methods.fss as fss
+from drawn import draw_pair
+from silverpoint.data.batches import Batch
+from silverpoint.data.layout import PARTS
+from silverpoint.losses.adversarial import adversarial
+from silverpoint.methods.fss import FSS, MaskedSynthesizer, Settings, parsed_regions
+from silverpoint.nets.rcs import RegionConstrainedSampling
+from silverpoint.nets.vgg import VGG19
+from silverpoint.training.export import export
+from silverpoint.training.options import RunOptions
+from silverpoint.training.settings import build_settings
+from silverpoint.training.trainer import Trainer
+
+SIZE = 64
+NARROW = {"ngf": 8, "ndf": 8, "netF_nc": 16, "num_face": 32, "num_hair": 16, "lambda_perceptual": 0.0}
+SKIN, HAIR, CLOTH = (list(PARTS).index(part) for part in ("skin", "hair", "cloth"))
+# The rows of the paper's Table 2 after the first, which is CUT, as in docs/methods/fss.md.
+ABLATION = {
+    "rcs": {"dss": False, "mask": "none", "lambda_l1": 0.0, "lambda_perceptual": 0.0},
+    "dss": {"mask": "none", "lambda_l1": 0.0, "lambda_perceptual": 0.0},
+    "mask": {"lambda_l1": 0.0, "lambda_perceptual": 0.0},
+    "losses": {},
+}
+
+
+def draw_layout(photo: np.ndarray) -> np.ndarray:
+    """The parts of a face of tests/drawn.py, by its colours."""
+    h, w = photo.shape[:2]
+    skin, hair = photo[h // 2 + 4, w // 2], photo[round(0.17 * h), w // 2]
+    layout = np.where((photo == 255).all(2), 0, CLOTH).astype(np.uint8)
+    layout[(photo == hair).all(2)] = HAIR
+    rows = np.arange(h)[:, None]
+    layout[((photo == skin).all(2)) & (rows < 0.85 * h)] = SKIN
+    return layout
+
+
+def faces(count: int, size: int = SIZE) -> Batch:
+    pairs = [draw_pair(seed, (size, size)) for seed in range(count)]
+    photo = torch.from_numpy(np.stack([p for p, _ in pairs])).permute(0, 3, 1, 2) / 127.5 - 1
+    sketch = torch.from_numpy(np.stack([s for _, s in pairs]))[:, None] / 127.5 - 1
+    numbers = torch.from_numpy(np.stack([draw_layout(p) for p, _ in pairs])).long()
+    layout = F.one_hot(numbers, len(PARTS)).permute(0, 3, 1, 2).float()
+    priors = {"layout": layout, "saliency": 1 - layout[:, :1]}
+    return Batch(photo, sketch, torch.ones(count, 1), [str(i) for i in range(count)], priors)
+
+
+def small_fss(stage="main", **changes):
+    torch.manual_seed(0)
+    method = FSS(build_settings(Settings, NARROW | changes), ("x",))
+    method.start_stage(next(s for s in method.stages() if s.name == stage))
+    return method
+
+
+def losses_of(method, batch):
+    torch.manual_seed(7)
+    return dict(method.training_step(batch))
+
+
+def test_the_defaults_are_the_papers():
+    s = Settings()
+    assert (s.batch_size, s.n_epochs, s.n_epochs_decay, s.lr, s.beta1) == (1, 200, 200, 2e-4, 0.5)
+    assert (s.lambda_l1, s.lambda_perceptual, s.num_face, s.num_hair) == (100, 1, 256, 128)
+    assert (s.nce_layers, s.gan_mode, s.mask, s.structure, s.dss) == (
+        "0,4,8,12,16",
+        "vanilla",
+        "layout",
+        "rcs",
+        True,
+    )
+    assert list(fss.PERCEPTUAL.values()) == [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1]
+
+
+# ---- region-constrained sampling -------------------------------------------------------------------------------
+
+
+def test_the_module_is_equations_1_to_6():
+    torch.manual_seed(0)
+    rcs, photo = RegionConstrainedSampling("pixels"), torch.randn(2, 3, 8, 8)
+    first, _, second, _ = rcs.excite
+    for image, found in zip(photo, rcs(photo), strict=True):
+        z_c = image.mean((1, 2))
+        s = torch.sigmoid(second.weight @ torch.relu(first.weight @ z_c + first.bias) + second.bias)
+        for y, x in ((0, 0), (3, 5), (7, 7)):
+            p = image[:, y, x]
+            p_c = rcs.channel.weight[:, :, 0, 0] @ (s * p) + rcs.channel.bias
+            z_s = rcs.squeeze.weight[:, :, 0, 0] @ p + rcs.squeeze.bias
+            fused = rcs.fused.weight[:, :, 0, 0] @ (torch.sigmoid(z_s) * p + p_c) + rcs.fused.bias
+            hair = rcs.hair.weight[:, :, 0, 0] @ p_c + rcs.hair.bias
+            face = rcs.face.weight[:, :, 0, 0] @ fused + rcs.face.bias
+            torch.testing.assert_close(found[:, y, x], torch.cat([hair, face]))
+
+
+def test_the_first_stage_learns_where_hair_and_face_are_and_nothing_else():
+    method, batch = small_fss("rcs"), faces(4)
+    specs = method.optimizers(method.stages()[0])
+    assert list(specs) == ["rcs"]
+    assert {id(p) for p in specs["rcs"].parameters} == {id(p) for p in method.rcs.parameters()}
+    optimizer = torch.optim.Adam(specs["rcs"].parameters, lr=5e-3)
+    for _ in range(60):
+        (losses,) = losses_of(method, batch).values()
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    figures, heat = method.inspect(batch)
+    assert figures["iou_hair"] > 0.7
+    assert figures["iou_face"] > 0.8
+    assert [h.shape for h in heat] == [batch.photo.shape] * 2
+    # and where the map is red, the face is
+    face = parsed_regions(batch.priors["layout"])[:, 1] > 0.5
+    reddened = (heat[1] - batch.photo).abs().sum(1)
+    assert float(reddened[face].mean()) > 3 * float(reddened[~face].mean())
+
+
+def test_the_second_stage_leaves_the_sampling_module_as_it_is():
+    method, batch = small_fss("main"), faces(1)
+    specs = method.optimizers(method.stages()[-1])
+    trained = {id(p) for spec in specs.values() for p in spec.parameters}
+    assert trained == {id(p) for n, p in method.named_parameters() if not n.startswith("rcs.")}
+    for name, losses in method.training_step(batch):
+        method.zero_grad()
+        torch.stack(list(losses.values())).sum().backward(inputs=specs[name].parameters)
+        assert all(p.grad is not None for p in specs[name].parameters)
+    assert all(p.grad is None for p in method.rcs.parameters())
+
+
+def test_the_first_stage_has_its_own_schedule_and_can_be_left_out():
+    method = small_fss("rcs")
+    method.progress = 0.25
+    assert [method.lr_factor(stage) for stage in method.stages()] == [0.75, 1.0]
+    assert [stage.name for stage in small_fss(structure="layout").stages()] == ["main"]
+
+
+# ---- sampling and drawing --------------------------------------------------------------------------------------
+
+
+def test_samples_are_of_the_parsers_regions_where_these_are_the_structure():
+    method, batch = small_fss(structure="layout"), faces(2)
+    samples, regions = method.sample(batch), parsed_regions(batch.priors["layout"])
+    images = torch.arange(2)[:, None]
+    inside = regions[images, :, samples.rows, samples.columns]
+    assert (inside[:, :16, 0] == 1).all()
+    assert (inside[:, 16:, 1] == 1).all()
+
+
+def test_densities_are_the_maps_within_their_regions_and_flat_without_dss():
+    batch = faces(1)
+    method, flat = small_fss(), small_fss(dss=False)
+    maps = torch.sigmoid(method.rcs(batch.photo)).detach()
+    expected = torch.where(maps > 0.5, maps, 0.0)
+    torch.testing.assert_close(method.densities(batch), expected)
+    torch.testing.assert_close(flat.densities(batch), (expected > 0).float())
+    assert float(flat.sample(batch).counts.max()) <= 1
+
+
+def test_a_photo_without_hair_and_one_without_anybody_train():
+    batch = faces(2)
+    layout = batch.priors["layout"]
+    layout[0, SKIN] += layout[0, HAIR]
+    layout[0, HAIR] = 0
+    layout[1] = 0
+    layout[1, 0] = 1
+    for optimizer, losses in losses_of(small_fss(structure="layout"), batch).items():
+        assert all(torch.isfinite(v) for v in losses.values()), optimizer
+
+
+def test_photo_and_drawing_are_encoded_with_the_photos_mask():
+    batch = faces(2)
+    method = small_fss()
+    for image in (batch.photo, batch.sketch):
+        seen = method._encoded(image, batch)
+        assert seen.shape[1] == 4
+        assert torch.equal(seen[:, :3], image.expand(-1, 3, -1, -1))
+        assert torch.equal(seen[:, 3] > 0, batch.priors["layout"].argmax(1) > 0)
+        assert set(seen[:, 3].unique().tolist()) == {-1.0, 1.0}
+    assert small_fss(mask="none")._encoded(batch.sketch, batch).shape[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("mask", "batch_priors", "drawing_priors"),
+    [
+        ("layout", ("layout",), ("layout",)),
+        ("saliency", ("layout", "saliency"), ("saliency",)),
+        ("none", ("layout",), ()),
+    ],
+)
+def test_priors_are_what_the_mask_needs(mask, batch_priors, drawing_priors):
+    method, batch = small_fss(mask=mask), faces(1)
+    assert method.priors == batch_priors
+    net = method.synthesizer("photo2sketch")
+    assert getattr(net, "priors", ()) == drawing_priors
+    assert net(batch.photo, batch.style, *(batch.priors[p] for p in drawing_priors)).shape == (
+        1,
+        1,
+        SIZE,
+        SIZE,
+    )
+
+
+# ---- losses ----------------------------------------------------------------------------------------------------
+
+
+def test_the_losses_are_equations_11_to_13(monkeypatch):
+    monkeypatch.setattr(fss, "load_vgg19", VGG19)
+    torch.manual_seed(0)
+    method, batch = small_fss(lambda_perceptual=1.0), faces(1)
+    found = losses_of(method, batch)
+    fake = method.generator(batch.photo, batch.style, batch.priors["layout"]).detach()
+    d, vgg = method.discriminator, method.vgg[0]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found["generator"]["g_gan"], adversarial(d(fake), real=True, mode="vanilla")
+        )
+        real = torch.sigmoid(d(batch.sketch)).log().mean()
+        seen = (1 - torch.sigmoid(d(fake))).log().mean()
+        torch.testing.assert_close(sum(found["discriminator"].values()), -(real + seen) / 2)
+        torch.testing.assert_close(found["generator"]["g_l1"], 100 * (fake - batch.sketch).abs().mean())
+        features = [vgg((image + 1) / 2) for image in (fake, batch.sketch)]
+        expected = sum(w * (features[0][t] - features[1][t]).abs().mean() for t, w in fss.PERCEPTUAL.items())
+        torch.testing.assert_close(found["generator"]["g_perceptual"], expected)
+
+
+@pytest.mark.parametrize("row", ABLATION)
+def test_each_row_of_the_ablation_is_a_matter_of_settings(row, monkeypatch):
+    monkeypatch.setattr(fss, "load_vgg19", VGG19)
+    method = small_fss(**({"lambda_perceptual": 1.0} | ABLATION[row]))
+    losses = losses_of(method, faces(1))["generator"]
+    supervised = {"g_l1", "g_perceptual"} if row == "losses" else set()
+    assert set(losses) == {"g_gan", "g_nce"} | supervised
+    assert isinstance(method.generator, MaskedSynthesizer) == (row in ("mask", "losses"))
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_of_the_samples_shows_them_where_they_are():
+    batch = faces(1)
+    method = small_fss(structure="layout")
+    torch.manual_seed(5)
+    _, (picture,) = method.inspect(batch)
+    torch.manual_seed(5)
+    samples = method.sample(batch)
+    colours = picture[0][:, samples.rows[0], samples.columns[0]].T
+    blue, orange = torch.tensor([-0.8, 0.4, 1.0]), torch.tensor([1.0, 0.3, -1.0])
+    assert (colours[16:] == orange).all(1).float().mean() > 0.95  # faces are painted last
+    assert (colours[:16] == blue).all(1).any()
+    marked = ((picture[0] - (batch.photo[0] + 1) / 2).abs().sum(0) > 0).nonzero()
+    places = torch.stack([samples.rows[0], samples.columns[0]], 1)
+    assert int((marked[:, None] - places).abs().amax(2).amin(1).max()) <= 1
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    rows = ["id,subset,split,photo,sketch,style,layout"]
+    for i in range(5):
+        photo, sketch = draw_pair(i, (SIZE, 80))
+        for folder, image in (("photos", photo), ("sketches", sketch), ("layout", draw_layout(photo))):
+            (root / folder).mkdir(exist_ok=True)
+            Image.fromarray(image).save(root / folder / f"p{i}.png")
+        split = "train" if i < 4 else "val"
+        rows.append(f"p{i},mine,{split},photos/p{i}.png,sketches/p{i}.png,mine,layout/p{i}.png")
+    (root / "pairs.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_a_run_learns_the_structure_then_to_draw_and_its_model_file_takes_the_layout(
+    dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
+    values = NARROW | {
+        "framing": "crop",
+        "crop_size": 64,
+        "rcs_epochs": 2,
+        "n_epochs": 1,
+        "n_epochs_decay": 1,
+    }
+    options = RunOptions((str(dataset),), accelerator="cpu", select="ssim")
+    run = tmp_path / "run"
+    metrics = Trainer("fss", build_settings(Settings, values), options, run).fit()
+    assert 0 < metrics["photo2sketch"]["ssim"] < 1
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    figures = [line for line in log if line.get("validation") == "fss"]
+    assert [line["stage"] for line in figures] == ["rcs", "rcs"]
+    assert all(0 <= line["iou_face"] <= 1 for line in figures)
+    sheets = {path.name.split("-")[0]: Image.open(path).size for path in (run / "samples").iterdir()}
+    assert sheets["rcs"][1] == 3 * 250  # photo, hair, face
+    assert sheets["photo2sketch"][1] == 4 * 250  # photo, drawing, sketch, samples
+    assert export(run, tmp_path / "fss.onnx", half=False) < 1e-4
+    about = json.loads(onnx.load(tmp_path / "fss.onnx").metadata_props[0].value)
+    assert about["priors"] == ["layout"]
