@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,38 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from drawn import draw_pair, write_pair_folders
 from silverpoint.cli import evaluate as command
 from silverpoint.errors import AssetError, DataError, UsageError
+from silverpoint.faces.align import similarity
 from silverpoint.image import to_grey
-from silverpoint.metrics import METRICS, evaluate, fid, fsimc, kid, measure, psnr, score, ssim, summarise
+from silverpoint.metrics import (
+    METRICS,
+    Options,
+    Reference,
+    Store,
+    evaluate,
+    evaluate_images,
+    fid,
+    fsimc,
+    kid,
+    measure,
+    measure_floors,
+    psnr,
+    reference_of_split,
+    rivals,
+    score,
+    ssim,
+    summarise,
+)
 from silverpoint.metrics.folders import pair_folders
+from silverpoint.metrics.store import key_of
+from silverpoint.recognition import Embedder
+from silverpoint.recognition.embedders import ARCFACE, FACE
 
 CHEAP = ("psnr", "ssim", "ms_ssim", "fsim", "fsimc")
-KEYS = {*METRICS, "rank1", "verification", "n", "geometry", "kid_error", "reasons"}
+KEYS = {*METRICS, "perceptual_vgg19", "n", "geometry", "kid_error", "identity", "reasons"}
+QUICK = Options(metrics=CHEAP)
 MODULE = sys.modules["silverpoint.metrics.measure"]  # the package has a function of that name
 
 
@@ -44,10 +70,41 @@ class TinyDistance(nn.Module):
         return (fake - real).abs().mean(dim=(1, 2, 3)) / 255
 
 
+def tiny_faces(squares: np.ndarray) -> np.ndarray:
+    """Stands in for a face network: the square's own pixels, coarsely, about their mean."""
+    coarse = squares[:, ::16, ::16].reshape(len(squares), -1).astype(float)
+    return coarse - coarse.mean(axis=1, keepdims=True)
+
+
 @pytest.fixture
-def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MODULE, "_inception_on", lambda device: TinyInception())
-    monkeypatch.setattr(MODULE, "_lpips_on", lambda backbone, device: TinyDistance())
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    """Small networks in place of the large; how many images or pairs each call was asked about."""
+    asked: list[int] = []
+
+    class Counted(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, *images: Tensor) -> Tensor:
+            asked.append(len(images[0]))
+            return self.net(*images)
+
+    weights = tmp_path / "squeezenet.pth"
+    weights.write_bytes(b"the user's own")
+    monkeypatch.setenv("SILVERPOINT_SQUEEZENET", str(weights))
+    inception, distance = Counted(TinyInception()), Counted(TinyDistance())
+    faces = Embedder("lightcnn", "lightcnn", 112, similarity(FACE, ARCFACE), tiny_faces)
+    monkeypatch.setattr(MODULE, "_inception_on", lambda device: inception)
+    monkeypatch.setattr(MODULE, "_lpips_on", lambda backbone, device: distance)
+    monkeypatch.setattr(MODULE, "_vgg_distance_on", lambda device: distance)
+    monkeypatch.setattr(MODULE, "_embedder", lambda name: faces)
+    return asked
+
+
+@pytest.fixture
+def no_downloads(calls: list[int]) -> None:
+    """Small networks in place of the large."""
 
 
 def pictures(count: int, *shape: int, seed: int = 0) -> np.ndarray:
@@ -60,6 +117,14 @@ def pictures(count: int, *shape: int, seed: int = 0) -> np.ndarray:
 def as_batch(images: np.ndarray) -> Tensor:
     array = torch.from_numpy(images.copy()).float()
     return array[:, None] if array.ndim == 3 else array.permute(0, 3, 1, 2)
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if expected[name] is None:
+            assert found[name] is None, name
+        else:
+            assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
 
 
 # --- arrays
@@ -75,7 +140,8 @@ def test_score_has_every_key_and_means_over_images() -> None:
     assert report["fsimc"] == report["fsim"]
     assert report["n"] == 5
     assert report["geometry"] == "200x250"
-    assert report["reasons"] == {"rank1": "not computed", "verification": "not computed"}
+    assert report["reasons"].keys() == {"verification", "perceptual_vgg19"}
+    assert "needs at least 1000 impostor pairs, there are 20" in report["reasons"]["verification"]
     json.dumps(report, allow_nan=False)
 
 
@@ -91,8 +157,9 @@ def test_colour_is_grey_for_fsim_and_colour_for_fsimc() -> None:
 def test_a_subset_is_scored_as_if_it_were_alone() -> None:
     fake, real = pictures(7, 250, 200, seed=1), pictures(7, 250, 200, seed=2)
     alone, within = score(fake[2:6], real[2:6]), summarise(measure(fake, real), [2, 3, 4, 5])
-    for name in METRICS:
-        assert within[name] == pytest.approx(alone[name], rel=1e-4), name
+    assert_same(within, alone, METRICS)
+    assert within["identity"].keys() == alone["identity"].keys()
+    assert within["identity"]["real_to_fake"] == alone["identity"]["real_to_fake"]
 
 
 @pytest.mark.usefixtures("no_downloads")
@@ -121,9 +188,10 @@ def test_a_missing_asset_is_a_reason_not_an_error(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(MODULE, "_inception_on", absent)
     monkeypatch.setattr(MODULE, "_lpips_on", absent)
+    monkeypatch.setattr(MODULE, "_embedder", absent)
     fake, real = pictures(3, 48, 48, seed=1), pictures(3, 48, 48, seed=2)
     report = score(fake, real, geometry="native")
-    for name in ("lpips_alex", "lpips_vgg", "lpips_squeeze", "fid", "kid"):
+    for name in ("lpips_alex", "lpips_vgg", "lpips_squeeze", "fid", "kid", "rank1", "verification"):
         assert report[name] is None
         assert report["reasons"][name] == "the network is down"
     assert report["fsim"] is not None
@@ -209,25 +277,154 @@ def test_folders_are_paired_by_stem_whatever_the_suffix(folders: tuple[Path, Pat
 def test_report_of_two_folders(folders: tuple[Path, Path]) -> None:
     fake, real = folders
     seen: list[int] = []
-    report = evaluate(fake, real, progress=seen.append)
+    options = Options(progress=lambda what, done, total: seen.append(done))
+    report = evaluate(fake, real, options, floors=False)
     assert sum(seen) == report["n"] == 5
     assert report["missing"] == {"fake": ["AR/only-real"], "real": ["CUHK/only-fake"]}
     assert {name: subset["n"] for name, subset in report["subsets"].items()} == {"AR": 2, "CUHK": 3}
     values = [row["ssim"] for row in report["images"].values()]
     assert report["ssim"] == pytest.approx(np.mean(values))
     assert len(report["networks"]["inception-fid"]) == 64
-    again = evaluate(fake / "AR", real / "AR")
-    for name in set(METRICS) - {"kid"}:  # of two images there is none
-        assert again[name] == pytest.approx(report["subsets"]["AR"][name], rel=1e-4), name
+    assert report["networks"]["squeezenet"] == hashlib.sha256(b"the user's own").hexdigest()
+    again = evaluate(fake / "AR", real / "AR", floors=False)
+    assert_same(again, report["subsets"]["AR"], METRICS)
     json.dumps(report, allow_nan=False)
 
 
 def test_photos_become_the_floor(folders: tuple[Path, Path]) -> None:
     fake, real = folders
-    report = evaluate(fake, real, photos=fake, metrics=CHEAP)
-    assert report["floors"]["photo"]["fsim"] == pytest.approx(report["fsim"])
-    with pytest.raises(DataError, match="holds no photo named like"):
-        evaluate(fake, real, photos=fake / "AR", metrics=CHEAP)
+    report = evaluate(fake, real, QUICK, photos=fake)
+    assert report["floors"]["input"]["fsim"] == pytest.approx(report["fsim"])
+    assert report["floors"].keys() == {"input", "blurred"}
+    assert report["floors_absent"].keys() == {"nearest", "mean"}
+    with pytest.raises(DataError, match="holds no image named AR/1"):
+        evaluate(fake, real, QUICK, photos=fake / "AR")
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_training_folders_give_every_floor_and_the_ceiling(folders: tuple[Path, Path]) -> None:
+    fake, real = folders
+    report = evaluate(fake, real, photos=fake, train=real, train_photos=fake)
+    assert set(report["floors"]) == {"input", "nearest", "mean", "blurred"}
+    assert report["floors"]["nearest"]["ssim"] == pytest.approx(1)  # the training set is the test set
+    assert report["floors"]["nearest"]["rank1"] == 1
+    assert report["floors"]["mean"]["rank1"] == 0
+    assert report["ceilings"]["training"]["n"] == 6
+    assert report["ceilings"]["training"]["against"] == 5
+    assert report["identity"]["fake_to_input"]["rank1"] == 1  # the inputs here are the fakes
+    assert report["identity"]["real_to_input"] == report["identity"]["real_to_fake"]
+    assert report["networks"].keys() >= {"inception-fid", "lightcnn"}
+    json.dumps(report, allow_nan=False)
+    alone = evaluate(fake, real, Options(metrics=("ssim", "fid")), train=real, train_photos=fake)
+    assert set(alone["floors"]) == {"mean", "blurred"}
+    assert "--photos" in alone["floors_absent"]["nearest"]
+
+
+def test_rivals_are_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    training_inputs = rng.integers(0, 255, (4, 30, 20, 3), np.uint8)
+    training, real = rng.integers(0, 255, (4, 30, 20), np.uint8), rng.integers(0, 255, (2, 30, 20), np.uint8)
+    inputs = training_inputs[[2, 0]] // 2 + 60
+    found, absent = rivals(Reference(("a", "b"), real, {}, inputs, training, training_inputs))
+    assert absent == {}
+    distances = [
+        [((to_grey(i).astype(int) - to_grey(t)) ** 2).sum() for t in training_inputs] for i in inputs
+    ]
+    np.testing.assert_array_equal(found["nearest"], training[np.argmin(distances, axis=1)])
+    np.testing.assert_array_equal(found["input"], [to_grey(image) for image in inputs])
+    np.testing.assert_array_equal(found["mean"][1], training.mean(0).round())
+    assert (
+        np.abs(np.diff(found["blurred"][0].astype(int))).mean() < np.abs(np.diff(real[0].astype(int))).mean()
+    )
+    # into colour, for the other direction
+    found, _ = rivals(Reference(("a", "b"), inputs, {}, real, training_inputs, training))
+    assert all(image.shape == (30, 20, 3) for pictures in found.values() for image in pictures)
+
+
+# --- a dataset, and what is kept
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Ten pairs of two subsets: six to train, one of them to validate, and four to test."""
+    root = write_pair_folders(tmp_path / "dataset", 10)
+    splits = ["train"] * 5 + ["val"] + ["test"] * 4
+    rows = [
+        f"p{i:03d},{'AB'[i % 2]},{split},photos/p{i:03d}.png,sketches/p{i:03d}.png"
+        for i, split in enumerate(splits)
+    ]
+    (root / "pairs.csv").write_text("\n".join(["id,subset,split,photo,sketch", *rows]) + "\n")
+    return root
+
+
+def test_a_split_brings_its_floors_with_it(dataset: Path) -> None:
+    reference, examples = reference_of_split(dataset)
+    assert reference.names == ("p006", "p007", "p008", "p009")
+    assert reference.subsets == {"A": [0, 2], "B": [1, 3]}
+    assert len(reference.training or ()) == 6
+    np.testing.assert_array_equal(reference.real[0], examples[0].sketch)
+    of_one, _ = reference_of_split(dataset, subset="B")
+    assert (of_one.names, of_one.subsets, len(of_one.training or ())) == (("p007", "p009"), {}, 3)
+    back, _ = reference_of_split(dataset, direction="sketch2photo")
+    assert np.shape(back.real[0]) == (250, 200, 3)
+    validation, _ = reference_of_split(dataset, split="val")
+    assert len(validation.training or ()) == 5
+    few = reference.only([1, 2, 3])
+    assert (few.names, few.subsets) == (("p007", "p008", "p009"), {"B": [0, 2], "A": [1]})
+    np.testing.assert_array_equal(few.inputs[0], reference.inputs[1])  # type: ignore[index]
+
+
+def test_what_networks_said_is_looked_up(dataset: Path, tmp_path: Path, calls: list[int]) -> None:
+    reference, _ = reference_of_split(dataset)
+    fakes = [image[:, ::-1].copy() for image in reference.real]
+    plain = evaluate_images(fakes, reference, Options(), measure_floors(reference, Options()))
+    calls.clear()
+    options = Options(store=Store(tmp_path / "kept"))
+    first = evaluate_images(fakes, reference, options, measure_floors(reference, options))
+    asked = len(calls)
+    assert asked > 0
+    assert_same(first, plain, METRICS)
+    assert_same(first["floors"]["mean"], plain["floors"]["mean"], METRICS)
+    again = replace(options, store=Store(tmp_path / "kept"))
+    second = evaluate_images(fakes, reference, again, measure_floors(reference, again))
+    assert len(calls) == asked
+    assert second["images"] == first["images"]
+    assert second["fid"] == first["fid"]
+    assert {path.suffix for path in (tmp_path / "kept").iterdir()} == {".safetensors"}
+    calls.clear()
+    changed = replace(options, geometry="padded256", store=Store(tmp_path / "kept"), metrics=("lpips_alex",))
+    evaluate_images(fakes, reference, changed)
+    assert calls == [4]
+
+
+def test_a_damaged_or_unwritable_cache_is_no_error(tmp_path: Path) -> None:
+    table = Store(tmp_path).table("net")
+    keys = [key_of(np.array([i])) for i in range(3)]
+    rows = table.fill(keys, lambda at: np.array([[i, 2 * i] for i in at]))
+    np.testing.assert_array_equal(rows, [[0, 0], [1, 2], [2, 4]])
+    table.save()
+    (file,) = tmp_path.iterdir()
+    kept = Store(tmp_path).table("net").fill(keys, lambda at: pytest.fail("it was there"))
+    np.testing.assert_array_equal(kept, rows)
+    file.write_bytes(file.read_bytes()[:-7])
+    assert Store(tmp_path).table("net").rows == {}
+    file.unlink()
+    file.mkdir()
+    table.changed = True
+    table.save()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_cache_forgets_what_was_not_used_for_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("silverpoint.metrics.store.ROWS_OF_FEATURES", 3)
+    table = Store(tmp_path).table("net")
+    keys = [key_of(np.array([i])) for i in range(4)]
+    table.fill(keys, lambda at: np.array([[i, i] for i in at]))
+    table.fill(keys[:1], lambda at: pytest.fail("it was there"))
+    table.save()
+    assert Store(tmp_path).table("net").rows.keys() == {keys[2], keys[3], keys[0]}
 
 
 def test_bad_files_fail_alone(folders: tuple[Path, Path]) -> None:
@@ -236,12 +433,12 @@ def test_bad_files_fail_alone(folders: tuple[Path, Path]) -> None:
     write(fake, {"CUHK/2.png": pictures(1, 256, 256)[0]})
     write(fake, {"CUHK/3.png": pictures(1, 96, 96)[0]})
     write(real, {"CUHK/3.png": pictures(1, 96, 96)[0]})
-    report = evaluate(fake, real, metrics=CHEAP)
+    report = evaluate(fake, real, QUICK, floors=False)
     assert report["n"] == 2
     assert report["failed"].keys() == {"AR/1", "CUHK/2", "CUHK/3"}
     assert "256x256" in report["failed"]["CUHK/2"]
     assert "geometry native" in report["failed"]["CUHK/3"]
-    assert evaluate(fake, real, metrics=("ssim",), geometry="native")["n"] == 3
+    assert evaluate(fake, real, Options("native", metrics=("ssim",)), floors=False)["n"] == 3
 
 
 def test_folders_without_anything_to_score_are_errors(tmp_path: Path, folders: tuple[Path, Path]) -> None:
@@ -253,13 +450,13 @@ def test_folders_without_anything_to_score_are_errors(tmp_path: Path, folders: t
     with pytest.raises(DataError, match="holds no images"):
         evaluate(empty, real)
     with pytest.raises(DataError, match="share no file name"):
-        evaluate(fake / "AR", real / "CUHK" / "..", metrics=CHEAP)
+        evaluate(fake / "AR", real / "CUHK" / "..", QUICK)
     small = write(tmp_path / "small", {"AR/1.png": pictures(1, 8, 8)[0]})
     with pytest.raises(DataError, match="no pair can be scored"):
-        evaluate(small, real, metrics=CHEAP)
+        evaluate(small, real, QUICK)
     write(fake, {"AR/1.jpg": pictures(1, 250, 200)[0]})
     with pytest.raises(DataError, match="the same name as"):
-        evaluate(fake, real, metrics=CHEAP)
+        evaluate(fake, real, QUICK)
 
 
 # --- the command
@@ -287,11 +484,34 @@ def test_the_command_prints_a_table_and_writes_the_report(
     assert "geometry padded256, margin 255, grey" in printed.out
     assert f"{report['fsim']:.4f}" in printed.out
     rows = [line.split()[0] for line in printed.out.splitlines()[2:]]
-    assert rows == ["all", "AR", "CUHK", "(photo"]
+    assert rows == ["all", "AR", "CUHK", "(input", "(real,"]
     assert "AR/only-real" in printed.err
     assert "CUHK/only-fake" in printed.err
     assert "SSIM" not in printed.out
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_the_command_takes_a_dataset(
+    dataset: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.json"
+    some = tmp_path / "some"
+    write(some, {f"anywhere/p00{i}.png": draw_pair(i + 20)[1] for i in (6, 7, 8)})
+    arguments = ["--fake", str(some), "--data", str(dataset), "--metrics", "psnr,nlda", "--no-cache"]
+    assert run(*arguments, "--json", str(out)) == 0
+    printed = capsys.readouterr()
+    report = json.loads(out.read_text())
+    assert report["missing"]["fake"] == ["p009"]
+    assert (report["n"], report["split"], report["direction"]) == (3, "test", "photo2sketch")
+    assert set(report["floors"]) == {"input", "nearest", "mean", "blurred"}
+    assert "NLDA needs 2 identities" in printed.err
+    assert "p009" in printed.err
+    write(tmp_path / "others", {"x.png": draw_pair(0)[1]})
+    with pytest.raises(DataError, match="holds no image named like"):
+        run("--fake", str(tmp_path / "others"), "--data", str(dataset))
+    write(some, {"p009.png": draw_pair(0, (256, 256))[1]})
+    with pytest.raises(DataError, match="p009: the image is 256x256, the dataset's is 200x250"):
+        run(*arguments)
 
 
 def test_the_command_exits_1_when_a_pair_failed(
@@ -310,6 +530,9 @@ def test_wrong_usage_is_named(folders: tuple[Path, Path], tmp_path: Path) -> Non
         (["--fill", "300"], "from 0 to 255"),
         (["--json", str(tmp_path / "none" / "x.json")], "there is no folder"),
         (["--device", "abacus"], "--device abacus"),
+        (["--data", str(tmp_path)], "say what to score against"),
+        (["--run", str(tmp_path)], "say what to score: "),
+        (["--train-photos", str(tmp_path)], "needs --train and --photos"),
     ):
         with pytest.raises(UsageError, match=message):
             run(*both, *extra)

@@ -1,8 +1,8 @@
-"""Two folders of images to one report: what `silverpoint evaluate` writes."""
+"""A set of images to one report: what `silverpoint evaluate` writes."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +11,160 @@ import numpy as np
 from silverpoint.errors import DataError, ImageError
 from silverpoint.metrics.folders import Images, Pairing, images_by_stem, pair_folders
 from silverpoint.metrics.images import CROP_HEIGHT, CROP_WIDTH, Geometry
-from silverpoint.metrics.measure import METRICS, Measurements, measure, summarise
+from silverpoint.metrics.measure import (
+    DISTRIBUTION,
+    METRICS,
+    NETWORK_ASSETS,
+    OF_FACES,
+    Measurements,
+    checksum,
+    distribution_distances,
+    match_report,
+    measure,
+    summarise,
+)
+from silverpoint.metrics.reference import Reference
+from silverpoint.metrics.rivals import rivals
+from silverpoint.metrics.store import Store
+from silverpoint.recognition import EMBEDDER_ASSETS, ranks
 
-NETWORK_ASSETS = {
-    "lpips_alex": ("lpips-alexnet", "lpips-heads"),
-    "lpips_vgg": ("lpips-vgg16", "lpips-heads"),
-    "lpips_squeeze": ("lpips-heads",),
-    "fid": ("inception-fid",),
-    "kid": ("inception-fid",),
-}
+Folder = str | os.PathLike[str]
+Progress = Callable[[str, int, int], None]  # what is measured, pairs done since the last call, of how many
+
+
+@dataclass(frozen=True)
+class Options:
+    """How everything in one report is measured alike."""
+
+    geometry: Geometry = "200x250"
+    fill: float = 0.0
+    colour: bool = False
+    metrics: tuple[str, ...] = METRICS
+    embedder: str = "lightcnn"
+    false_accept_rate: float = 1e-3
+    device: str = "cpu"
+    store: Store | None = None
+    progress: Progress | None = None
+
+    def measure(self, what: str, fake: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Measurements:
+        return measure(
+            fake,
+            real,
+            geometry=self.geometry,
+            fill=self.fill,
+            metrics=self.metrics,
+            embedder=self.embedder,
+            device=self.device,
+            store=self.store,
+            progress=self._progress(what, len(real)),
+        )
+
+    def summarise(self, found: Measurements, subset: Sequence[int] | None = None) -> dict[str, Any]:
+        return summarise(found, subset, false_accept_rate=self.false_accept_rate)
+
+    def _progress(self, what: str, total: int) -> Callable[[int], None] | None:
+        progress = self.progress
+        return None if progress is None else lambda done: progress(what, done, total)
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What rivals and real training images score against one reference: the same for every method."""
+
+    rivals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] | None = None
+    real_to_input: dict[str, Any] | None = None  # real images looked up among the inputs
+    input_faces: np.ndarray | None = None
 
 
 def evaluate(
-    fake: str | os.PathLike[str],
-    real: str | os.PathLike[str],
+    fake: Folder,
+    real: Folder,
+    options: Options | None = None,
     *,
-    photos: str | os.PathLike[str] | None = None,
-    geometry: Geometry = "200x250",
-    fill: float = 0.0,
-    colour: bool = False,
-    metrics: Iterable[str] = METRICS,
-    device: str = "cpu",
-    progress: Callable[[int], None] | None = None,
+    photos: Folder | None = None,
+    train: Folder | None = None,
+    train_photos: Folder | None = None,
+    floors: bool = True,
 ) -> dict[str, Any]:
     """Score the images of one folder against those of another with the same stems.
 
-    The report has `summarise`'s keys for all pairs and, where the pairs lie in several subfolders, again for
-    each of these under `subsets`. `missing` names what one side lacks, `failed` the pairs that cannot be
-    scored and why, `images` holds every pair's values, `networks` the sha256 of each network used. `photos`
-    adds what the photographs themselves score as `floors["photo"]`: a method that does not beat it has done
-    nothing. Images are read as grey unless `colour`. Raises DataError if no pair can be scored.
+    The report is `evaluate_images`'s; `missing` names what one side lacks, `failed` the pairs that cannot be
+    scored and why. `photos` are the inputs, `train` the real images of the training set and `train_photos` its
+    inputs, each by stem: they give the floors. Images are read as grey unless `options.colour`. Raises DataError
+    if no pair can be scored, or if an input is missing.
     """
-    metrics = tuple(metrics)
-    pairing, failed = _scorable(pair_folders(Path(fake), Path(real)), geometry)
-    options: dict[str, Any] = {"geometry": geometry, "fill": fill, "metrics": metrics, "device": device}
-    found = measure(Images(pairing.fake, colour), Images(pairing.real, colour), progress=progress, **options)
-    report = summarise(found)
-    report["subsets"] = {name: summarise(found, where) for name, where in pairing.subsets().items()}
-    report["floors"] = {}
-    if photos is not None:
-        report["floors"]["photo"] = _photo_floor(Path(photos), pairing, colour, options)
+    options = options or Options()
+    pairing, failed = _scorable(pair_folders(Path(fake), Path(real)), options.geometry)
+    reference = Reference(
+        pairing.stems,
+        Images(pairing.real, options.colour),
+        pairing.subsets(),
+        None if photos is None else _named(Path(photos), pairing, options),
+        *_training(train, train_photos, options.colour),
+    )
+    known = measure_floors(reference, options) if floors else None
+    report = evaluate_images(Images(pairing.fake, options.colour), reference, options, known)
     report["fake"], report["real"] = str(fake), str(real)
-    report["colour"], report["fill"] = colour, fill if geometry == "padded256" else None
     report["missing"] = {"fake": list(pairing.missing_fake), "real": list(pairing.missing_real)}
     report["failed"] = failed
-    report["networks"] = _networks(report, metrics)
-    report["images"] = _per_image(pairing.stems, found)
     return report
+
+
+def evaluate_images(
+    fake: Sequence[np.ndarray], reference: Reference, options: Options, floors: Floors | None = None
+) -> dict[str, Any]:
+    """Score fakes against a reference, position by position.
+
+    The report has `summarise`'s keys for all pairs and, where there are several, again for each of the
+    `subsets`. `floors` are what the rivals of rivals.py score, `ceilings` what real training images do;
+    `networks` the sha256 of each network used, `images` every pair's values.
+    """
+    floors = floors or Floors()
+    found = options.measure("images", fake, reference.real)
+    report = options.summarise(found)
+    if floors.input_faces is not None and found.fake_faces is not None:
+        scores = found.fake_faces.astype(np.float64) @ floors.input_faces.astype(np.float64).T
+        report["identity"]["fake_to_input"] = match_report(ranks(scores), len(scores))
+        report["identity"]["real_to_input"] = floors.real_to_input
+    report["subsets"] = {name: options.summarise(found, where) for name, where in reference.subsets.items()}
+    report["floors"], report["floors_absent"] = floors.rivals, floors.absent
+    report["ceilings"] = {} if floors.training is None else {"training": floors.training}
+    report["colour"] = options.colour
+    report["fill"] = options.fill if options.geometry == "padded256" else None
+    report["networks"] = _networks(report, options)
+    report["images"] = _per_image(reference.names, found)
+    report["missing"], report["failed"] = {"fake": [], "real": []}, {}
+    return report
+
+
+def measure_floors(reference: Reference, options: Options) -> Floors:
+    """Every rival scored as a method is, and the real training images against the real test images."""
+    contenders, absent = rivals(reference)
+    scored, real_to_input, input_faces = {}, None, None
+    for name, pictures in contenders.items():
+        found = options.measure(name, pictures, reference.real)
+        scored[name] = options.summarise(found)
+        if name == "input" and found.fake_faces is not None and found.real_faces is not None:
+            input_faces = found.fake_faces
+            scores = found.real_faces.astype(np.float64) @ input_faces.astype(np.float64).T
+            real_to_input = match_report(ranks(scores), len(scores))
+    return Floors(scored, absent, _training_ceiling(reference, options), real_to_input, input_faces)
+
+
+def _training_ceiling(reference: Reference, options: Options) -> dict[str, Any] | None:
+    """FID and KID of real training images against real test images: no method can be asked for less."""
+    asked = tuple(name for name in DISTRIBUTION if name in options.metrics)
+    if reference.training is None or not asked:
+        return None
+    only = replace(options, metrics=asked)
+    theirs = only.measure("training", reference.training, reference.training)
+    ours = only.measure("training", reference.real, reference.real)
+    report: dict[str, Any] = {"fid": None, "kid": None, "kid_error": None, "reasons": theirs.reasons}
+    if theirs.real_features is not None and ours.real_features is not None:
+        report = distribution_distances(theirs.real_features, ours.real_features)
+    return {**report, "n": len(reference.training), "against": len(reference.real)}
 
 
 def _scorable(pairing: Pairing, geometry: Geometry) -> tuple[Pairing, dict[str, str]]:
@@ -82,32 +189,54 @@ def _scorable(pairing: Pairing, geometry: Geometry) -> tuple[Pairing, dict[str, 
     return pairing.only(kept), failed
 
 
-def _photo_floor(folder: Path, pairing: Pairing, colour: bool, options: dict[str, Any]) -> dict[str, Any]:
-    photos = images_by_stem(folder)
-    shown = pairing.only([position for position, stem in enumerate(pairing.stems) if stem in photos])
-    if not shown.stems:
-        raise DataError(f"{folder}: holds no photo named like {pairing.fake[0]}")
-    as_fakes = replace(shown, fake=tuple(photos[stem] for stem in shown.stems))
-    as_fakes, failed = _scorable(as_fakes, options["geometry"])
-    report = summarise(measure(Images(as_fakes.fake, colour), Images(as_fakes.real, colour), **options))
-    report["failed"] = failed
-    return report
+def _named(folder: Path, pairing: Pairing, options: Options) -> Images:
+    """The images of `folder` with the stems of the pairs, in their order."""
+    found = images_by_stem(folder)
+    if missing := [stem for stem in pairing.stems if stem not in found]:
+        raise DataError(f"{folder}: holds no image named {missing[0]} ({len(missing)} are missing)")
+    as_fakes = replace(pairing, fake=tuple(found[stem] for stem in pairing.stems))
+    _, failed = _scorable(as_fakes, options.geometry)
+    if failed:
+        raise DataError(f"{folder}: {next(iter(failed.values()))}")
+    return Images(as_fakes.fake, options.colour)
+
+
+def _training(
+    train: Folder | None, train_photos: Folder | None, colour: bool
+) -> tuple[Images | None, Images | None]:
+    if train is None:
+        return None, None
+    found = images_by_stem(Path(train))
+    if train_photos is None:
+        return Images(list(found.values()), colour), None
+    inputs = images_by_stem(Path(train_photos))
+    both = [stem for stem in found if stem in inputs]
+    if not both:
+        raise DataError(f"{train} and {train_photos} share no file name")
+    return (Images([side[stem] for stem in both], colour) for side in (found, inputs))  # type: ignore[return-value]
 
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _networks(report: dict[str, Any], metrics: Iterable[str]) -> dict[str, str]:
-    from silverpoint.assets import ASSETS
+def _networks(report: dict[str, Any], options: Options) -> dict[str, str]:
+    """The sha256 of every network that a number of the report came from."""
+    known = NETWORK_ASSETS | dict.fromkeys(OF_FACES, (EMBEDDER_ASSETS[options.embedder],))
+    used = [name for name in options.metrics if report[name] is not None]
+    return {network: checksum(network) for name in used for network in known.get(name, ())}
 
-    used = [name for name in metrics if report[name] is not None and name in NETWORK_ASSETS]
-    return {asset: ASSETS[asset].sha256 for name in used for asset in NETWORK_ASSETS[name]}
 
-
-def _per_image(stems: Sequence[str], found: Measurements) -> dict[str, dict[str, float | None]]:
-    rows = {}
-    for position, stem in enumerate(stems):
-        values = {name: float(column[position]) for name, column in found.per_image.items()}
-        rows[stem] = {name: value if np.isfinite(value) else None for name, value in values.items()}
-    return rows
+def _per_image(names: Sequence[str], found: Measurements) -> dict[str, dict[str, float | None]]:
+    """Every pair's values and, where faces were embedded, the rank of its real image's mate and their cosine."""
+    columns: dict[str, Sequence[float]] = {name: list(values) for name, values in found.per_image.items()}
+    if found.fake_faces is not None and found.real_faces is not None:
+        scores = found.real_faces.astype(np.float64) @ found.fake_faces.astype(np.float64).T
+        columns |= {"rank": ranks(scores).tolist(), "likeness": scores.diagonal().tolist()}
+    return {
+        name: {
+            key: values[position] if np.isfinite(values[position]) else None
+            for key, values in columns.items()
+        }
+        for position, name in enumerate(names)
+    }

@@ -1,5 +1,6 @@
 """LPIPS, the learned perceptual distance of Zhang et al. (CVPR 2018), version 0.1."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Literal
@@ -81,18 +82,31 @@ def load_lpips(backbone: Backbone = "alex", backbone_path: str | Path | None = N
 
     net = LPIPS(backbone)
     if backbone_path is None and backbone == "squeeze":
-        backbone_path = os.environ.get(SQUEEZE_VARIABLE)
-        if not backbone_path:
-            raise AssetError(
-                f"LPIPS-squeeze needs torchvision's SqueezeNet 1.1 weights (squeezenet1_1-b8a52dc0.pth from "
-                f"download.pytorch.org/models): name the file in {SQUEEZE_VARIABLE}"
-            )
+        backbone_path = _squeezenet_path()
     path = Path(backbone_path) if backbone_path is not None else fetch(BACKBONE_ASSETS[backbone])
     _load_backbone(net.backbone, path)
     with safe_open(fetch("lpips-heads"), framework="pt") as file:
         for index, head in enumerate(net.heads):
             head.copy_(file.get_tensor(f"{backbone}.lin{index}").flatten())
     return net
+
+
+def squeezenet_checksum() -> str:
+    """The sha256 of the file that SILVERPOINT_SQUEEZENET names. Raises AssetError where there is none."""
+    try:
+        return hashlib.sha256(Path(_squeezenet_path()).read_bytes()).hexdigest()
+    except OSError as error:
+        raise AssetError(f"{error.filename}: {error.strerror}") from error
+
+
+def _squeezenet_path() -> str:
+    path = os.environ.get(SQUEEZE_VARIABLE)
+    if not path:
+        raise AssetError(
+            f"LPIPS-squeeze needs torchvision's SqueezeNet 1.1 weights (squeezenet1_1-b8a52dc0.pth from "
+            f"download.pytorch.org/models): name the file in {SQUEEZE_VARIABLE}"
+        )
+    return path
 
 
 def lpips(fake: Tensor, real: Tensor, net: LPIPS | None = None) -> Tensor:

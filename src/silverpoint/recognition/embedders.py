@@ -122,6 +122,7 @@ EMBEDDERS: dict[str, Callable[[], Embedder]] = {
     "facenet": _facenet,
     "w600k": _w600k,
 }
+EMBEDDER_ASSETS = {"lightcnn": "lightcnn", "sface": "sface", "facenet": "facenet128", "w600k": "w600k"}
 
 
 def _rgb(squares: np.ndarray, normalise: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+TIE = 1e-6  # single precision knows a cosine no better
+
 
 def similarities(probes: ArrayLike, gallery: ArrayLike) -> np.ndarray:
     """Cosines of embeddings (m, D) and (n, D), rows of any length: (m, n). A row of zeros is like nothing."""
@@ -13,8 +15,8 @@ def ranks(scores: ArrayLike, mates: ArrayLike | None = None) -> np.ndarray:
     """The rank of every probe's mate, (m,) from 1: how many of the gallery score at least as high as it.
 
     scores (m, n) of probes against the gallery, higher is more alike; mates (m,) says which column is whose
-    mate, by default the i-th column the i-th probe's. A tie counts against the method: a gallery of one
-    picture repeated finds nobody.
+    mate, by default the i-th column the i-th probe's. A tie counts against the method, so that a gallery of
+    one picture repeated finds nobody.
     """
     scores = np.asarray(scores, np.float64)
     columns = np.arange(len(scores)) if mates is None else np.asarray(mates)
@@ -23,7 +25,7 @@ def ranks(scores: ArrayLike, mates: ArrayLike | None = None) -> np.ndarray:
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite")
     own = scores[np.arange(len(scores)), columns]
-    return (scores >= own[:, None]).sum(axis=1)
+    return (scores >= own[:, None] - TIE).sum(axis=1)
 
 
 def rank_rate(found: np.ndarray, k: int = 1) -> float:
