@@ -13,12 +13,16 @@ from torch import nn
 
 import silverpoint.methods.method as registry
 import silverpoint.synthesis.model as wing
-from drawn import draw_pair, write_pair_folders
-from silverpoint.data.prepare import prepare
-from silverpoint.errors import DataError, ModelError
+from drawn import draw_pair
+from lab import write_dataset
+from silverpoint.cli.main import main
+from silverpoint.data.pairs import read_split
+from silverpoint.errors import DataError, ModelError, UsageError
+from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, setting
 from silverpoint.synthesis.model import Model
-from silverpoint.training.export import export, load_synthesizer
+from silverpoint.training.export import export, load_run, load_synthesizer
+from silverpoint.training.settings import build_settings
 from silverpoint.training.trainer import RunOptions, Trainer
 from silverpoint.training.validation import synthesize_examples
 
@@ -92,7 +96,7 @@ def with_masks(dataset: Path, columns=("saliency", "sketch_saliency")) -> Path:
 @pytest.fixture(scope="module")
 def guided_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("guided")
-    prepare("pairs", write_pair_folders(root / "mine", 4, (64, 80)), root / "dataset", val=0.5)
+    write_dataset(root / "dataset", train=2, val=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._REGISTRY, "guided", lambda: GuidedMethod)
         options = RunOptions((str(with_masks(root / "dataset")),), accelerator="cpu", select="ssim")
@@ -102,8 +106,6 @@ def guided_run(tmp_path_factory):
 
 @pytest.mark.parametrize("direction", BOTH)
 def test_a_network_with_a_prior_gets_that_of_its_source(guided_run, direction):
-    from silverpoint.data.pairs import read_split
-
     method, _, net = load_synthesizer(guided_run / "run", direction)
     examples = read_split(guided_run / "dataset", "val")
     image = synthesize_examples(method, net, examples, direction, torch.device("cpu"))[0]
@@ -145,9 +147,72 @@ def test_a_prior_the_users_wing_cannot_make_is_named(guided_run, tmp_path, monke
 
 
 def test_a_style_the_run_does_not_know_is_named(guided_run):
-    from silverpoint.data.pairs import read_split
-
     method, direction, net = load_synthesizer(guided_run / "run")
     example = read_split(guided_run / "dataset", "val")[:1]
     with pytest.raises(DataError, match=r"no style 'ink'.*mine"):
         synthesize_examples(method, net, example, direction, torch.device("cpu"), style="ink")
+
+
+# ---- the file beside torch ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", train=2, val=2)
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    tiny = {
+        "crop_size": 48,
+        "lambda_perceptual": 0.0,
+        "discriminator_width": 8,
+        "n_epochs": 1,
+        "n_epochs_decay": 0,
+    }
+    settings = build_settings(method_class("pencil").settings_class, tiny | {"batch_size": 2})
+    Trainer("pencil", settings, RunOptions((str(dataset),), accelerator="cpu", select="ssim"), out).fit()
+    return out
+
+
+def test_the_model_file_agrees_with_torch_and_says_what_it_is(finished, tmp_path):
+    full = export(finished, tmp_path / "full.onnx", half=False)
+    half = export(finished, tmp_path / "half.onnx", about={"licence": "research"})
+    assert full < 1e-4
+    assert half < 2e-2
+    sizes = [(tmp_path / f"{n}.onnx").stat().st_size for n in ("half", "full")]
+    assert sizes[0] < 0.55 * sizes[1]
+    metadata = json.loads(onnx.load(tmp_path / "half.onnx").metadata_props[0].value)
+    assert metadata["licence"] == "research"
+    assert metadata["direction"] == "photo2sketch"
+    assert metadata["size_multiple"] == 16
+
+
+def test_the_model_file_draws_batches_of_any_size(finished, tmp_path):
+    import onnxruntime
+
+    export(finished, tmp_path / "m.onnx", half=False)
+    _, nets = load_run(finished)
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    photo, style = torch.rand(3, 3, 64, 112) * 2 - 1, torch.eye(1).repeat(3, 1)
+    with torch.no_grad():
+        expected = nets["photo2sketch"](photo, style).numpy()
+    drawn = session.run(None, {"photo": photo.numpy(), "style": style.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(drawn), torch.from_numpy(expected), atol=1e-4, rtol=0)
+
+
+def test_a_direction_the_run_does_not_have_is_refused(finished, tmp_path):
+    with pytest.raises(UsageError, match="sketch2photo"):
+        export(finished, tmp_path / "m.onnx", direction="sketch2photo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_every_image_of_a_split_by_its_id(dataset, finished, tmp_path):
+    assert (
+        main(["synthesize", str(finished), str(dataset), "--split", "val", "--out", str(tmp_path / "fakes")])
+        == 0
+    )
+    assert sorted(p.stem for p in (tmp_path / "fakes").iterdir()) == sorted(
+        line.split(",")[0] for line in (dataset / "pairs.csv").read_text().splitlines() if ",val," in line
+    )

@@ -23,12 +23,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from silverpoint.methods import method_class, names
+    from silverpoint.methods.method import allowed
 
     if args.method:
         for field in dataclasses.fields(method_class(args.method).settings_class):
-            choices = field.metadata.get("choices")
-            allowed = f"  one of {', '.join(map(str, choices))}" if choices else ""
-            print(f"--{field.name:22s} {field.default!s:14s} {field.metadata.get('source', '')}{allowed}")
+            may_be = allowed(field.metadata)
+            print(
+                f"--{field.name:22s} {field.default!s:14s} {field.metadata.get('source', '')}"
+                + (f"  [{may_be}]" if may_be else "")
+            )
         return 0
     for name in names():
         cls = method_class(name)

@@ -2,14 +2,21 @@
 
 import argparse
 import dataclasses
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_type_hints
+
+from silverpoint.errors import SilverpointError, UsageError
+from silverpoint.training.options import RunOptions, build_options
 
 TAKES_SETTINGS = True
 EXAMPLE = """\
 example:
   silverpoint train pix2pix cufs/ --out runs/pix2pix --epochs 200
   silverpoint train pencil cufs/ fs2k/ --out runs/pencil --style-weights cufs=2.5 --lambda_l1 20
-  silverpoint train pencil cufs/ fs2k/ --out runs/pencil --resume
+  silverpoint train pencil --out runs/pencil --resume
+  torchrun --nproc-per-node 4 -m silverpoint train pix2pix cufs/ --out runs/pix2pix
 
 Every setting of a method is a flag; `silverpoint methods METHOD` lists them with their defaults and sources.
 """
@@ -17,77 +24,108 @@ Every setting of a method is a flag; `silverpoint methods METHOD` lists them wit
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "train", help="train a method", epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+        "train",
+        help="train a method",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("method", help="name of a method")
     parser.add_argument(
-        "datasets", nargs="*", type=Path, metavar="DATASET", help="dataset folders, from `prepare`"
+        "datasets",
+        nargs="*",
+        metavar="DATASET",
+        help="dataset folders, from `prepare`; given after the method",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     parser.add_argument(
-        "--start-from", type=Path, metavar="RUN", help="begin with the networks of another run (fine-tuning)"
-    )
-    parser.add_argument(
         "--epochs", type=int, help="how long: all epochs, decay included, in the method's proportion"
     )
-    parser.add_argument("--config", type=Path, metavar="YAML", help="settings file; flags win over it")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--precision", default="32-true", help="32-true, bf16-mixed, 16-mixed, ... (default 32-true)"
-    )
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--devices", default="1", help="how many, or which, e.g. 2 or 0,1")
-    parser.add_argument("--save-minutes", type=float, default=5.0, help="between checkpoints (default 5)")
-    parser.add_argument("--validate-epochs", type=int, default=1, help="between validations (default 1)")
-    parser.add_argument(
-        "--select", default="lpips_alex", help="validation metric that chooses the best checkpoint"
-    )
-    parser.add_argument(
-        "--style-weights", default="", metavar="STYLE=W,...", help="draw a style's pairs W times as often"
-    )
-    parser.add_argument(
-        "--unpaired",
-        nargs="+",
-        default=[],
+        "--config",
         type=Path,
-        metavar="DATASET",
-        help="sketches for methods that use others",
+        metavar="YAML",
+        help="settings and options, as in a run's settings.yaml; flags win",
     )
+    types = get_type_hints(RunOptions)
+    for field in dataclasses.fields(RunOptions)[1:]:
+        flag, about = f"--{field.name.replace('_', '-')}", field.metadata
+        words: dict[str, Any] = {"help": about["help"], "default": argparse.SUPPRESS}
+        if types[field.name] is bool:
+            words["action"] = "store_true"
+        else:
+            words |= {"metavar": about["metavar"], "choices": about["choices"] or None}
+            words["type"] = types[field.name] if types[field.name] in (int, float) else str
+            if field.default not in (None, (), dataclasses.MISSING):
+                words["help"] += f" (default {field.default})"
+        if types[field.name] == tuple[str, ...]:
+            words["nargs"] = "+"
+        parser.add_argument(flag, **words)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, settings_flags: list[str]) -> int:
     """`settings_flags` are the arguments the parser did not know: the method's settings."""
-    from silverpoint.methods import method_class
-    from silverpoint.training.settings import build_settings, parse_flags, read_yaml
-    from silverpoint.training.trainer import RunOptions, Trainer, resumed
+    try:
+        return _train(args, settings_flags)
+    except SilverpointError as error:
+        if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):  # the first process has said it
+            return 2 if isinstance(error, UsageError) else 1
+        raise
 
+
+def _train(args: argparse.Namespace, settings_flags: list[str]) -> int:
+    from silverpoint.training.settings import build_settings, parse_flags, read_yaml
+
+    flags = parse_flags(settings_flags)
+    options = {f.name: getattr(args, f.name) for f in dataclasses.fields(RunOptions) if hasattr(args, f.name)}
+    if not options["datasets"]:
+        del options["datasets"]
+    if "style_weights" in options:
+        options["style_weights"] = _style_weights(options["style_weights"])
     if args.resume:
-        trainer = resumed(args.out)
+        trainer = _resumed(args, flags, options)
     else:
+        from silverpoint.methods import method_class
+        from silverpoint.training.trainer import Trainer
+
         cls = method_class(args.method).settings_class
-        values = read_yaml(args.config) if args.config else {}
-        settings = build_settings(cls, values | parse_flags(settings_flags))
+        given, given_options = read_yaml(args.config, args.method) if args.config else ({}, {})
+        settings = build_settings(cls, given | flags)
         if args.epochs is not None:
             settings = _shorten(settings, args.epochs)
-        options = RunOptions(
-            datasets=tuple(str(d) for d in args.datasets),
-            seed=args.seed,
-            precision=args.precision,
-            accelerator=args.accelerator,
-            devices=args.devices,
-            save_minutes=args.save_minutes,
-            validate_epochs=args.validate_epochs,
-            select=args.select,
-            style_weights=_style_weights(args.style_weights),
-            unpaired=tuple(str(d) for d in args.unpaired),
-            start_from=str(args.start_from) if args.start_from else None,
-        )
-        trainer = Trainer(args.method, settings, options, args.out)
+        trainer = Trainer(args.method, settings, build_options(given_options | options), args.out)
     metrics = trainer.fit(resume=args.resume)
-    print(f"{args.out}: done" + "".join(f"  {name} {value:.4f}" for name, value in metrics.items()))
+    if trainer.fabric.is_global_zero:
+        found = "".join(
+            f"  {direction}" + "".join(f"  {name} {value:.4f}" for name, value in values.items())
+            for direction, values in metrics.items()
+        )
+        print(f"{args.out}: done{found}")
     return 0
+
+
+def _resumed(args: argparse.Namespace, flags: Mapping[str, str], options: Mapping[str, Any]):  # type: ignore[no-untyped-def]
+    """The run goes on as it began, but for the options that may change."""
+    from silverpoint.training.settings import build_settings
+    from silverpoint.training.trainer import read_run, resumed
+
+    settings, _, method = read_run(args.out)
+    if args.method != method:
+        raise UsageError(f"{args.out}: is a run of {method}, not of {args.method}")
+    if args.config:
+        raise UsageError(f"--config is for a new run; {args.out} keeps the settings it began with")
+    wanted = dataclasses.asdict(build_settings(type(settings), {**dataclasses.asdict(settings), **flags}))
+    if args.epochs is not None:
+        wanted = dataclasses.asdict(_shorten(settings, args.epochs))
+    for name, value in wanted.items():
+        if value != getattr(settings, name):
+            raise UsageError(
+                f"--{name} is fixed once a run has begun (here {getattr(settings, name)}); a new run can begin "
+                "with this one's networks: --start-from"
+            )
+    return resumed(args.out, **options)
 
 
 def _shorten(settings, epochs: int):  # type: ignore[no-untyped-def]
@@ -98,8 +136,6 @@ def _shorten(settings, epochs: int):  # type: ignore[no-untyped-def]
 
 
 def _style_weights(text: str) -> dict[str, float]:
-    from silverpoint.errors import UsageError
-
     try:
         return {name: float(weight) for name, weight in (item.split("=") for item in text.split(",") if item)}
     except ValueError:

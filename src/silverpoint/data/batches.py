@@ -1,13 +1,15 @@
-"""Batches out of memory: which pairs a step sees, and how they look, depends on (seed, step) alone."""
+"""Batches for training: which pairs a step sees, and how they look, depends on (seed, step) alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from silverpoint.data.augment import (
     Augmentation,
@@ -21,7 +23,7 @@ from silverpoint.data.augment import (
 )
 from silverpoint.data.framing import SIDE, frame, training_canvas, training_side
 from silverpoint.data.layout import PARTS, part_mask
-from silverpoint.data.pairs import Example
+from silverpoint.data.pairs import Example, StoredExample
 from silverpoint.data.paper import clear_background, flatten_paper
 from silverpoint.errors import DataError
 
@@ -29,6 +31,7 @@ SKIN = ("skin", "ears", "nose", "neck", "lips", "eyebrows")
 MAPS = ("saliency", "sketch_saliency")  # priors that are grey values
 LABELS = ("layout", "sketch_layout")  # priors that are class numbers
 PRIORS = (*MAPS, *LABELS)
+MEMORY = 4 * 2**30  # bytes of pictures, at most, that are kept
 
 
 @dataclass
@@ -77,19 +80,37 @@ class Batch:
         return Batch(self.photo[of], self.sketch[of], self.style[of], self.ids[of], priors, unpaired)
 
 
-class Batches:
-    """Training batches of `examples`; batch(step) is a pure function of the step.
+@dataclass
+class Planes:
+    """What squares are cropped from: images (C, H, W) and labels (N, H, W) uint8, and which priors there were."""
 
-    An epoch is len(examples) draws. `style_weights` says how often each style is drawn relative to its share
-    (1 each: every example once per epoch). `clean_paper` flattens the sketches' sheets and clears what lies
-    behind the person (data/paper.py). `framing` and `fill` are of data/framing.py; crop_size is of the framing
-    `crop` alone. `priors` names what a batch carries, `unpaired` whose sketches it carries besides. Raises
-    DataError for an example that lacks a prior or does not fit the framing.
+    images: Tensor
+    labels: Tensor
+    has_saliency: bool
+    has_layout: bool
+
+
+class Batches(Dataset[Batch]):
+    """Training batches of `examples`, as a torch Dataset: item `step` is the Batch of that step of the run.
+
+    A Batch holds photo (B, 3, S, S) and sketch (B, 1, S, S) float in [-1, 1], style (B, styles) one-hot, and the
+    `priors` asked for as class Batch describes them; S is the framing's side. It is a pure function of the step, so
+    any number of loaders may make them in any order, and a run goes on anywhere:
+
+        DataLoader(batches, batch_size=None, sampler=range(first, last), num_workers=2)
+
+    An epoch is len(batches) steps and shows every example once, over all `ranks` together (a rest that fills no batch
+    is left out, another one each epoch). `style_weights` says how often each style is drawn relative to its share.
+    `clean_paper` flattens the sketches' sheets and clears what lies behind the person (data/paper.py). `framing` and
+    `fill` are of data/framing.py; crop_size is of the framing `crop` alone. `unpaired` names examples whose sketches a
+    batch carries besides. Examples stay in memory where they take less than MEMORY together; else they are read from
+    disk each time. Raises DataError for an example that lacks a prior or does not fit the framing, ImageError for a
+    file that cannot be read: at once, or when it is drawn.
     """
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[Example | StoredExample],
         styles: Sequence[str],
         *,
         batch_size: int,
@@ -101,36 +122,71 @@ class Batches:
         framing: str = "crop",
         fill: str = "edge",
         priors: Sequence[str] = (),
-        unpaired: Sequence[Example] = (),
+        unpaired: Sequence[Example | StoredExample] = (),
+        in_memory: bool | None = None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.styles, self.priors = list(styles), tuple(priors)
         self.batch_size, self.augmentation, self.seed = batch_size, augmentation, seed
         self.crop_size = training_side(framing, crop_size)
+        self.clean_paper, self.framing, self.fill = clean_paper, framing, fill
         self.rank, self.ranks = rank, ranks
         self.ids = [e.id for e in examples]
         self.style_index = [self.styles.index(e.style) for e in examples]
-        self.images = [_canvas(stack_channels(e, clean_paper, priors), e.id, framing, fill) for e in examples]
-        self.labels = [_canvas(stack_labels(e, priors), e.id, framing, fill, labels=True) for e in examples]
-        self.unpaired = [
-            _canvas(
-                torch.from_numpy(_prepared_sketch(e, clean_paper)[None].copy()), e.id, framing, fill, first=3
-            )
-            for e in unpaired
-        ]
-        self.has_layout = [e.layout is not None for e in examples]
-        self.has_saliency = [e.saliency is not None for e in examples]
         weights = np.array([(style_weights or {}).get(e.style, 1.0) for e in examples])
         self.shares = weights / weights.sum() * len(examples)  # expected draws per epoch
         self.steps_per_epoch = max(1, len(examples) // (batch_size * ranks))
+        self.orders: dict[int, np.ndarray] = {}
+        self.examples: list[Example | StoredExample | Planes] = list(examples)
+        self.unpaired: list[Example | StoredExample | Tensor] = list(unpaired)
+        if in_memory is None:
+            first = self._planes(0)
+            size = first.images.nbytes + first.labels.nbytes
+            in_memory = size * (len(examples) + len(unpaired)) <= MEMORY
+        if in_memory:
+            self.examples = [self._planes(i) for i in range(len(examples))]
+            self.unpaired = [self._other(i) for i in range(len(unpaired))]
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.batch(step)
+
+    def _planes(self, index: int) -> Planes:
+        stored = self.examples[index]
+        if isinstance(stored, Planes):
+            return stored
+        e = stored.load()
+        images = stack_channels(e, self.clean_paper, self.priors)
+        labels = stack_labels(e, self.priors)
+        return Planes(
+            _canvas(images, e.id, self.framing, self.fill),
+            _canvas(labels, e.id, self.framing, self.fill, labels=True),
+            e.saliency is not None,
+            e.layout is not None,
+        )
+
+    def _other(self, index: int) -> Tensor:
+        """One of the unpaired sketches, (1, H, W) uint8."""
+        stored = self.unpaired[index]
+        if isinstance(stored, Tensor):
+            return stored
+        e = stored.load()
+        sketch = torch.from_numpy(_prepared_sketch(e, self.clean_paper)[None].copy())
+        return _canvas(sketch, e.id, self.framing, self.fill, first=3)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, epoch))
-        draws = np.floor(self.shares + rng.random(len(self.shares))).astype(int)
-        order = rng.permutation(np.repeat(np.arange(len(draws)), draws))
-        needed = self.steps_per_epoch * self.batch_size * self.ranks
-        return np.resize(order, needed)
+        order = self.orders.get(epoch)
+        if order is None:
+            rng = np.random.default_rng((self.seed, epoch))
+            draws = np.floor(self.shares + rng.random(len(self.shares))).astype(int)
+            order = rng.permutation(np.repeat(np.arange(len(draws)), draws))
+            order = np.resize(order, self.steps_per_epoch * self.batch_size * self.ranks)
+            # loaders ahead of each other ask for two epochs at once
+            self.orders = {e: o for e, o in self.orders.items() if abs(e - epoch) == 1} | {epoch: order}
+        return order
 
     def batch(self, step: int) -> Batch:
         epoch, within = divmod(step, self.steps_per_epoch)
@@ -161,19 +217,21 @@ class Batches:
         a = self.augmentation
         if uniform(0, 1, generator) < a.plain:
             a = a.only_moved()
-        images, labels = self.images[index], self.labels[index]
+        planes = self._planes(index)
+        images, labels = planes.images, planes.labels
         where = draw_crop(images.shape[1], images.shape[2], self.crop_size, a, generator)
-        crop = take_crop(images.float() / 255, where).clamp(0, 1)
+        crop = (take_crop(images, where) / 255).clamp(0, 1)
         photo, sketch, person, skin = crop[:3], crop[3:4], crop[4:5], crop[5:6]
         row = {"saliency": person, "sketch_saliency": crop[6:7]}
         if len(labels):
-            numbers = take_crop(labels.float(), where, labels=True)
+            numbers = take_crop(labels, where, labels=True)
             asked = [name for name in LABELS if name in self.priors]
             row |= {name: one_hot(n) for name, n in zip(asked, numbers, strict=True)}
-        if self.has_layout[index] and uniform(0, 1, generator) < a.skin:
+        if planes.has_layout and uniform(0, 1, generator) < a.skin:
             photo = darken_skin(photo, skin, generator)
-        if self.has_saliency[index] and uniform(0, 1, generator) < a.background:
-            other = self.images[int(uniform(0, len(self.images) - 1e-6, generator))].float() / 255
+        if planes.has_saliency and uniform(0, 1, generator) < a.background:
+            behind = self._planes(int(uniform(0, len(self.examples) - 1e-6, generator)))
+            other = behind.images[:5].float() / 255
             photo = replace_background(photo, person, background_alone(other[:3], other[4:5]), generator)
         if uniform(0, 1, generator) < a.tone:
             photo = change_tone(photo, generator)
@@ -184,10 +242,10 @@ class Batches:
         count, crops = len(self.unpaired), []
         for draw in self._draws(step):
             turn, place = divmod(draw, count)
-            image = self.unpaired[np.random.default_rng((self.seed, turn, 1)).permutation(count)[place]]
+            image = self._other(_permutation(count, self.seed, turn)[place])
             generator = _generator(self.seed, draw, 1)
             where = draw_crop(image.shape[1], image.shape[2], self.crop_size, self.augmentation, generator)
-            crops.append(take_crop(image.float() / 255, where).clamp(0, 1))
+            crops.append((take_crop(image, where) / 255).clamp(0, 1))
         return torch.stack(crops) * 2 - 1
 
 
@@ -308,6 +366,11 @@ def _canvas(
         for p, v in zip(planes, values, strict=True)
     ]
     return torch.cat(framed).round().byte()
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, turn: int) -> np.ndarray:
+    return np.random.default_rng((seed, turn, 1)).permutation(count)
 
 
 def _generator(*entropy: int) -> torch.Generator:

@@ -2,38 +2,88 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from silverpoint.errors import RunError
 
 
-def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, object]) -> None:
-    """Write `tensors` and the plain `state` to `path`, atomically: a killed write leaves the old file."""
-    data = save(
-        {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
-        {"silverpoint": json.dumps(state)},
-    )
-    write_whole(path, data)
+def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, object], keep: int = 1) -> None:
+    """Write `tensors` and the plain `state` to `path`, whole or not at all.
+
+    `keep` - 1 earlier ones stay beside it as <name>-1 (the one before), <name>-2, ... At every moment `path` is
+    either the old checkpoint or the new one.
+    """
+    ours, stored = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in stored:  # one tensor under two names is written twice
+            tensor = tensor.clone()
+        stored.add(tensor.data_ptr())
+        ours[name] = tensor
+    with whole_file(path) as temporary:
+        save_file(ours, temporary, {"silverpoint": json.dumps(state)})
+        if keep > 1 and path.exists():
+            for age in range(keep - 1, 1, -1):
+                if (younger := earlier(path, age - 1)).exists():
+                    os.replace(younger, earlier(path, age))
+            _link(path, earlier(path, 1))
+    for age in range(keep, keep + 100):
+        if not (surplus := earlier(path, age)).exists():
+            break
+        surplus.unlink()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename: `path` holds the old bytes or the new, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def earlier(path: Path, age: int) -> Path:
+    """checkpoints/last.safetensors -> checkpoints/last-1.safetensors, the one before."""
+    return path.with_name(f"{path.stem}-{age}{path.suffix}")
+
+
+def _link(path: Path, to: Path) -> None:
+    """`to` becomes a second name of `path`'s bytes, or a copy where the file system has no such thing."""
+    temporary = _temporary(to)
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
+        os.link(path, temporary)
+    except OSError:
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, to)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; on leaving, `path` is renamed to it: never half a file."""
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What a killed process had begun to write."""
+    for leftover in folder.glob(".*.safetensors.*"):
+        leftover.unlink()
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -43,7 +93,20 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             state = json.loads((file.metadata() or {})["silverpoint"])
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise RunError(f"{path}: not a readable checkpoint ({error})") from error
+        before = earlier(path, 1)
+        hint = f"; {before} is the one before: rename it to {path.name}" if before.is_file() else ""
+        raise RunError(f"{path}: not a readable checkpoint ({error}){hint}") from error
+
+
+def load_into(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
+    """Load the tensors named <prefix>.<key> into a module; RunError when they do not fit."""
+    state = {k[len(prefix) + 1 :]: t for k, t in tensors.items() if k.startswith(prefix + ".")}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise RunError(
+            f"the checkpoint does not fit the method's networks: {' '.join(str(error).split())}"
+        ) from error
 
 
 def optimizer_tensors(prefix: str, optimizer: Optimizer) -> dict[str, Tensor]:

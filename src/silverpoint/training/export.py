@@ -18,8 +18,8 @@ from silverpoint.data.layout import PARTS
 from silverpoint.errors import RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import Method
-from silverpoint.training.checkpoint import read_checkpoint, write_whole
-from silverpoint.training.trainer import load_into, read_run
+from silverpoint.training.checkpoint import load_into, read_checkpoint, write_whole
+from silverpoint.training.trainer import read_run
 
 FORMAT = 1
 PRIOR_CHANNELS = {"saliency": 1, "layout": len(PARTS)}
@@ -29,16 +29,21 @@ FRAME = {"size": [200, 250], "eyes": [[75, 125], [125, 125]]}
 def load_run(run: Path, checkpoint: str = "last") -> tuple[Method, dict[str, nn.Module]]:
     """The method of a run and, per direction, its synthesizer with the averaged weights, in eval mode.
 
-    `checkpoint` is last or best. Raises RunError when the folder holds no such checkpoint.
+    `checkpoint` is last, best or, of a method of several stages, stage-<name>. Raises RunError when the folder holds
+    no such checkpoint.
     """
     settings, _, name = read_run(run)
     tensors, state = read_checkpoint(run / "checkpoints" / f"{checkpoint}.safetensors")
     method = method_class(name)(settings, tuple(state["styles"]))
+    for stage in method.stages()[: state["stage"] + 1]:
+        method.start_stage(stage)
     load_into(method, "method", tensors)
     nets = {}
-    for direction in {key.split("/")[1].split(".")[0] for key in tensors if key.startswith("average/")}:
+    for direction in method.trained_directions():
         nets[direction] = deepcopy(method.synthesizer(direction)).eval()
-        load_into(nets[direction], f"average/{direction}.module", tensors)
+        average = f"average/{direction}.module"
+        if any(key.startswith(average) for key in tensors):
+            load_into(nets[direction], average, tensors)
     return method, nets
 
 

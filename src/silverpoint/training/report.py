@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -19,17 +20,21 @@ LOG_SECONDS = 20.0  # between log lines; reading a loss waits for the device, so
 
 
 class Report:
-    """Writes nothing unless `active` (one process of a distributed run)."""
+    """Writes nothing unless `active` (one process of a distributed run). `total` is the steps of all stages."""
 
-    def __init__(self, out: Path, active: bool) -> None:
-        self.out, self.active = out, active
+    def __init__(self, out: Path, active: bool, total: int, device: torch.device) -> None:
+        self.out, self.active, self.total, self.device = out, active, total, device
         self.bar: tqdm | None = None
+        self.sums: dict[str, Tensor] = {}  # of the losses since they were last read, on the device
+        self.steps = self.images = self.done = 0
+        self.said: set[str] = set()
 
     def __enter__(self) -> "Report":
         if self.active:
-            self.log = (self.out / "log.jsonl").open("a", encoding="utf-8")
+            self.log_file = (self.out / "log.jsonl").open("a", encoding="utf-8")
             self.board = SummaryWriter(str(self.out / "tensorboard"))
-        self.logged, self.logged_images, self.images = time.monotonic(), 0, 0
+        self.begun = self.logged = time.monotonic()
+        self.first: int | None = None  # step at which this process began
         return self
 
     def __exit__(
@@ -38,57 +43,132 @@ class Report:
         if self.active:
             if self.bar is not None:
                 self.bar.close()
-            self.log.close()
+            self.log_file.close()
             self.board.close()
 
-    def step(self, stage: str, step: int, total: int, losses: Mapping[str, Tensor], images: int) -> None:
+    # ---- losses, which stay on the device until somebody looks ---------------------------------------------------
+
+    def count(self, stage: str, done: int, losses: Mapping[str, Tensor], images: int) -> None:
+        """Step number `done` of the whole run is through, with these losses."""
+        if self.first is None:
+            self.first = done - 1
+            if self.active and sys.stderr.isatty():
+                self.bar = tqdm(total=self.total, initial=done - 1, unit="step")
+        self.done = done
+        self.steps += 1
+        self.images += images
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        if self.bar is not None:
+            self.bar.set_description(stage, refresh=False)
+            self.bar.update()
+
+    def due(self) -> bool:
+        """Whether a log line is: at the first step, and then every so often."""
+        return self.done - (self.first or 0) == 1 or time.monotonic() - self.logged >= LOG_SECONDS
+
+    def means(self) -> dict[str, float]:
+        """The mean losses since the last log line. Waits for the device."""
+        if not self.sums:
+            return {}
+        values = torch.stack([s / self.steps for s in self.sums.values()]).tolist()
+        return dict(zip(self.sums, values, strict=True))
+
+    def log(self, stage: str, step: int, steps: int, rates: Mapping[str, float]) -> None:
+        """A line about the stage's `step` of `steps`; `rates` are the optimizers' learning rates."""
+        means = self.means()
+        now = time.monotonic()
+        speed = self.images / max(now - self.logged, 1e-9)
+        left = (now - self.begun) / (self.done - (self.first or 0)) * (self.total - self.done)
+        self.sums, self.steps, self.images = {}, 0, 0
+        self.logged = now
         if not self.active:
             return
-        self.images += images
-        if self.bar is None and sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=step - 1, desc=stage, unit="step")
+        memory = _memory(self.device)
+        values = {name: float(f"{value:.5g}") for name, value in means.items()}
+        self._write(
+            {
+                "stage": stage,
+                "step": step,
+                "images_per_second": round(speed, 3),
+                "memory_gb": memory,
+                "learning_rate": {name: float(f"{rate:.5g}") for name, rate in rates.items()},
+                **values,
+            }
+        )
+        extra = {"images_per_second": speed, "memory_gb": memory}
+        extra |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
+        for name, value in (values | extra).items():
+            if value is not None:
+                self.board.add_scalar(f"{stage}/{name}", value, step)
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        lr = "/".join(f"{rate:.2g}" for rate in dict.fromkeys(rates.values()))
+        line = f"{losses}  lr {lr}  {speed:.1f} images/s" + ("" if memory is None else f"  {memory:.1f} GB")
         if self.bar is not None:
-            self.bar.update()
-        now = time.monotonic()
-        if now - self.logged < LOG_SECONDS and step != total:
-            return
-        values = {name: round(float(value), 5) for name, value in losses.items()}
-        rate = (self.images - self.logged_images) / max(now - self.logged, 1e-9)
-        self.logged, self.logged_images = now, self.images
-        left = timedelta(seconds=round((total - step) * images / max(rate, 1e-9)))
-        self._write({"stage": stage, "step": step, "images_per_second": round(rate, 3), **values})
-        for name, value in values.items():
-            self.board.add_scalar(f"{stage}/{name}", value, step)
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
-        if self.bar is not None:
-            self.bar.set_postfix_str(shown)
+            self.bar.set_postfix_str(line, refresh=False)
         else:
-            print(
-                f"{stage} {step}/{total}  {shown}  {rate:.1f} images/s  {left} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            left_text = timedelta(seconds=round(left))
+            print(f"{stage} {step}/{steps}  {line}  {left_text} left", file=sys.stderr, flush=True)
 
-    def validation(self, stage: str, step: int, direction: str, metrics: Mapping[str, float]) -> None:
+    # ---- validation ----------------------------------------------------------------------------------------------
+
+    def validation(self, stage: str, step: int, of: str, metrics: Mapping[str, float]) -> None:
+        """What validation found of a direction, or of the method."""
+        if not self.active:
+            return
         values = {name: round(value, 4) for name, value in metrics.items()}
-        self._write({"stage": stage, "step": step, "validation": direction, **values})
+        self._write({"stage": stage, "step": step, "validation": of, **values})
         for name, value in values.items():
-            self.board.add_scalar(f"{stage}/validation/{direction}/{name}", value, step)
-        self.say(f"{stage} {step}  validation  " + "  ".join(f"{n} {v:.4f}" for n, v in values.items()))
+            self.board.add_scalar(f"{stage}/validation/{of}/{name}", value, step)
+        self.say(f"{stage} {step}  {of}  " + "  ".join(f"{n} {v:.4f}" for n, v in values.items()))
 
     def samples(self, step: int, name: str, rows: Sequence[Sequence[np.ndarray]]) -> None:
-        """A sheet of up to 12 examples of the validation set: each a column, each row one kind of image."""
+        """A sheet of up to 12 examples: each a column, each row one kind of image."""
+        if not self.active or not rows[0]:
+            return
         chosen = np.linspace(0, len(rows[0]) - 1, min(12, len(rows[0]))).astype(int)
-        sheet = [np.concatenate([_tile(row[i]) for i in chosen], axis=1) for row in rows]
-        write_image(np.concatenate(sheet), self.out / "samples" / f"{name}-{step:07d}.png")
+        sheet = np.concatenate([np.concatenate([_tile(row[i]) for i in chosen], axis=1) for row in rows])
+        write_image(sheet, self.out / "samples" / f"{name}-{step:07d}.png")
+        self.board.add_image(name, sheet, step, dataformats="HWC")
+
+    def end(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """The last words of a run that reached its end."""
+        took = timedelta(seconds=round(time.monotonic() - self.begun))
+        lines = [f"{self.total} steps done, {took} since this start"]
+        lines += [
+            f"{direction}  " + "  ".join(f"{n} {v:.4f}" for n, v in found.items())
+            for direction, found in metrics.items()
+        ]
+        if (self.out / "checkpoints" / "best.safetensors").is_file():
+            lines.append(f"best by validation: {self.out / 'checkpoints' / 'best.safetensors'}")
+        lines.append(f"next: silverpoint export {self.out} --out model.onnx")
+        for line in lines:
+            self.say(line)
+
+    def say_once(self, line: str) -> None:
+        if line not in self.said:
+            self.say(line)
+        self.said.add(line)
 
     def say(self, line: str) -> None:
         if self.active:
             tqdm.write(line, file=sys.stderr)
 
     def _write(self, record: Mapping[str, object]) -> None:
-        self.log.write(json.dumps({"time": round(time.time(), 1), **record}) + "\n")
-        self.log.flush()
+        self.log_file.write(json.dumps({"time": round(time.time(), 1), **record}) + "\n")
+        self.log_file.flush()
+
+
+def _memory(device: torch.device) -> float | None:
+    """The most this process has held, in GB: on the graphics card, else in all; None where nobody counts."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)
 
 
 def _tile(image: np.ndarray, width: int = 200, height: int = 250) -> np.ndarray:

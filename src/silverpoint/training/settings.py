@@ -28,15 +28,22 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The `settings` of a run's settings.yaml, or a plain mapping of settings."""
+def read_yaml(path: Path, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and run options from a file like a run's settings.yaml, or settings from a plain mapping of them.
+
+    Raises UsageError for a file of another method than `method`.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: not a readable settings file ({error})") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: settings must be a mapping of names to values")
-    return dict(content.get("settings", content))
+    if "settings" not in content and "run" not in content:
+        return content, {}
+    if content.get("method", method) != method:
+        raise UsageError(f"{path}: holds the settings of {content['method']}, not of {method}")
+    return dict(content.get("settings") or {}), dict(content.get("run") or {})
 
 
 def build_settings(cls: type[CommonSettings], values: Mapping[str, Any]) -> CommonSettings:
@@ -55,6 +62,8 @@ def _convert(name: str, value: Any, kind: type) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
+        if kind is int and isinstance(value, float) and value != int(value):
+            raise ValueError
         return kind(value)
     except (TypeError, ValueError, KeyError):
         raise UsageError(f"--{name} must be {kind.__name__}, not {value!r}") from None

@@ -25,7 +25,7 @@ import yaml
 from torch import Tensor, nn
 
 from silverpoint.data.batches import Batch, Batches
-from silverpoint.data.pairs import Example, read_split
+from silverpoint.data.pairs import Example, StoredExample, list_split
 from silverpoint.errors import DataError, RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, Stage
@@ -97,8 +97,8 @@ class Trainer:
     def _build(self) -> None:
         """The data and the method, alike in every process."""
         options = self.options
-        train, self.val = self._read("train"), self._read("val")
-        unpaired = [e for d in options.unpaired for e in read_split(Path(d), "train")]
+        train, self.val = self._list("train"), [e.load() for e in self._list("val")]
+        unpaired = [e for d in options.unpaired for e in list_split(Path(d), "train")]
         styles = tuple(sorted({e.style for e in train}))
         torch.manual_seed(options.seed)
         with self.fabric.init_module():
@@ -121,7 +121,7 @@ class Trainer:
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
         )
-        self.shown = self.val or train[:12]  # without validation pairs the samples are of training pairs
+        self.shown = self.val or [e.load() for e in train[:12]]  # without validation pairs the samples are of training pairs
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
@@ -241,13 +241,13 @@ class Trainer:
         average = self.averages.get(direction)
         return average.module if average else self.method.synthesizer(direction)
 
-    def _read(self, split: str) -> list[Example]:
+    def _list(self, split: str) -> list[StoredExample]:
         if not self.options.datasets:
             raise UsageError("name a dataset folder, as `silverpoint prepare` makes it, after the method")
-        examples: list[Example] = []
+        examples: list[StoredExample] = []
         for dataset in self.options.datasets:
             try:
-                examples += read_split(Path(dataset), split)
+                examples += list_split(Path(dataset), split)
             except DataError:
                 if split == "train":
                     raise

@@ -11,8 +11,9 @@ from silverpoint.data.batches import still
 from silverpoint.data.pairs import Example
 from silverpoint.errors import DataError
 from silverpoint.methods.method import Method, source_priors
+from silverpoint.training.options import METRICS
 
-METRICS = ("psnr", "ssim", "fsim", "lpips_alex")
+LOWER_IS_BETTER = tuple(name for name in METRICS if name.startswith("lpips"))
 
 
 @torch.no_grad()
@@ -53,10 +54,17 @@ def synthesize_examples(
     return images
 
 
+@torch.no_grad()
 def inspect_examples(
     method: Method, examples: Sequence[Example], device: torch.device
 ) -> tuple[dict[str, float], list[list[np.ndarray]]]:
-    """What the method's `inspect` says of the examples: mean figures by name, and rows of pictures, uint8 (H, W, 3)."""
+    """What the method's `inspect` says of the examples: sums of figures by name, and rows of pictures.
+
+    A row holds one uint8 (H, W, 3) per example.
+    """
+    if type(method).inspect is Method.inspect:
+        return {}, []
+    method.eval()
     figures: dict[str, float] = {}
     columns = []
     for example in examples:
@@ -70,8 +78,9 @@ def inspect_examples(
         )
         found, pictures = method.inspect(batch.to(device))
         for name, value in found.items():
-            figures[name] = figures.get(name, 0.0) + value / len(examples)
+            figures[name] = figures.get(name, 0.0) + value
         columns.append([_bytes(undo(picture)[0]) for picture in pictures])
+    method.train()
     return figures, [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -80,19 +89,13 @@ def _bytes(image: torch.Tensor) -> np.ndarray:
     return ((image.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy().transpose(1, 2, 0)
 
 
-def validate(examples: Sequence[Example], fakes: Sequence[np.ndarray], direction: str) -> dict[str, float]:
-    """Mean metrics over the examples, each at its own size; images of unlike sizes are scored in groups."""
-    from silverpoint.metrics import score
+def validate(
+    examples: Sequence[Example], fakes: Sequence[np.ndarray], direction: str, device: torch.device
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Sums of the metrics over the examples, each at its own size; and why a metric is missing, by its name."""
+    from silverpoint.metrics import measure
 
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, fake in enumerate(fakes):
-        groups.setdefault(fake.shape, []).append(i)
-    totals: dict[str, float] = {}
-    for members in groups.values():
-        group = [fakes[i] for i in members]
-        reals = [examples[i].sketch if direction == "photo2sketch" else examples[i].photo for i in members]
-        found = score(group, reals, geometry="native", metrics=METRICS)
-        for name in METRICS:
-            if found[name] is not None:
-                totals[name] = totals.get(name, 0.0) + found[name] * len(members) / len(examples)
-    return totals
+    reals = [e.sketch if direction == "photo2sketch" else e.photo for e in examples]
+    found = measure(fakes, reals, geometry="native", metrics=METRICS, device=device)
+    sums = {name: float(values.sum()) for name, values in found.per_image.items()}
+    return sums, found.reasons

@@ -1,0 +1,101 @@
+"""How a run is carried out, as opposed to what is trained (the method's Settings)."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from silverpoint.errors import UsageError
+
+METRICS = ("psnr", "ssim", "fsim", "lpips_alex")  # of a validation
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    changeable: bool = False,
+    metavar: str | None = None,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+) -> Any:
+    """A field of RunOptions and its flag. A `changeable` one may be given anew to a run that is resumed."""
+    metadata = {"help": help, "changeable": changeable, "metavar": metavar, "choices": choices, "low": low}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    datasets: tuple[str, ...] = option((), "dataset folders, from `prepare`", changeable=True)
+    unpaired: tuple[str, ...] = option(
+        (), "datasets whose sketches a method learns beside its pairs", changeable=True, metavar="DATASET"
+    )
+    start_from: str | None = option(
+        None, "begin with the networks of another run (fine-tuning)", metavar="RUN"
+    )
+    seed: int = option(0, "of the networks' first weights, the order of the pairs, their augmentation", low=0)
+    style_weights: dict[str, float] = option(  # noqa: RUF009
+        {}, "draw a style's pairs W times as often", metavar="STYLE=W,..."
+    )
+    precision: str = option("auto", "auto: bf16-mixed on a GPU that has it, else 32-true", choices=PRECISIONS)
+    accumulate: int = option(
+        1,
+        "compute each batch in N parts: the same updates in less memory",
+        changeable=True,
+        metavar="N",
+        low=1,
+    )
+    accelerator: str = option("auto", "auto, cpu, cuda, mps", changeable=True)
+    devices: str = option("1", "per machine: how many, or which, e.g. 2 or 0,1", changeable=True)
+    nodes: int = option(1, "how many machines", changeable=True, low=1)
+    compile: bool = option(False, "compile the networks (torch.compile)", changeable=True)
+    deterministic: bool = option(False, "repeat bit for bit on a GPU too, slower", changeable=True)
+    save_minutes: float = option(5.0, "between checkpoints", changeable=True, metavar="M", low=0)
+    keep: int = option(2, "how many of the last checkpoints are kept", changeable=True, metavar="K", low=1)
+    validate_epochs: int = option(1, "between validations", changeable=True, metavar="N", low=1)
+    select: str = option(
+        "lpips_alex", "validation metric that chooses the best checkpoint", changeable=True, choices=METRICS
+    )
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value, low, choices = getattr(self, f.name), f.metadata["low"], f.metadata["choices"]
+            flag = f"--{f.name.replace('_', '-')}"
+            if low is not None and not value >= low:
+                raise UsageError(f"{flag} must be at least {low}, not {value}")
+            if choices and value not in choices:
+                raise UsageError(f"{flag} must be one of {', '.join(choices)}, not {value}")
+
+
+def build_options(values: Mapping[str, Any]) -> RunOptions:
+    """RunOptions from a mapping, as YAML or flags give it; UsageError for what is no option."""
+    from difflib import get_close_matches
+
+    known = [f.name for f in dataclasses.fields(RunOptions)]
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise UsageError(f"there is no option {name!r} of a run; {hint}")
+    lists = {name: tuple(values[name]) for name in ("datasets", "unpaired") if name in values}
+    return RunOptions(**{**values, **lists})
+
+
+def plain(options: RunOptions) -> dict[str, Any]:
+    """The inverse of `build_options`: lists, numbers and strings alone."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
+
+
+def changed(options: RunOptions, values: Mapping[str, Any]) -> RunOptions:
+    """The options of a run that is resumed with some of them given anew; UsageError for one that is fixed."""
+    fixed = {f.name for f in dataclasses.fields(RunOptions) if not f.metadata["changeable"]}
+    for name, value in values.items():
+        if name in fixed and value != getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is fixed once a run has begun (here {getattr(options, name)!r}); "
+                "a new run can begin with this one's networks: --start-from"
+            )
+    return dataclasses.replace(options, **values)
