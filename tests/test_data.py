@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from drawn import draw_pair, write_pair_folders
 from silverpoint.data.augment import (
@@ -18,7 +19,7 @@ from silverpoint.data.augment import (
 from silverpoint.data.batches import PRIORS, Batches, still
 from silverpoint.data.framing import frame, pad_to_multiple
 from silverpoint.data.layout import PARTS, part_mask
-from silverpoint.data.pairs import Example, read_split
+from silverpoint.data.pairs import Example, StoredExample, list_split, read_split
 from silverpoint.data.paper import WHITE, clear_background, flatten_paper
 from silverpoint.data.prepare import prepare
 from silverpoint.errors import DataError
@@ -311,3 +312,63 @@ def test_unpaired_sketches_all_come_before_any_comes_again():
     assert sorted(seen[:4]) == sorted(seen[4:]) == [0, 1, 2, 3]
     assert batches().batch(0).unpaired is None
     assert torch.equal(batches(unpaired=others).batch(0).photo, batches().batch(0).photo)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("packed")
+    prepare("pairs", write_pair_folders(root / "mine", 9, (80, 90)), root / "dataset", val=0, shards=True)
+    return list_split(root / "dataset", "train")
+
+
+def read_from(stored, **changes):
+    options = {"batch_size": 2, "crop_size": 48, "augmentation": Augmentation(), "seed": 3} | changes
+    return Batches(stored, sorted({e.style for e in stored}), **options)
+
+
+def assert_alike(a, b):
+    assert a.ids == b.ids
+    assert torch.equal(a.photo, b.photo)
+    assert torch.equal(a.sketch, b.sketch)
+
+
+def test_what_is_read_from_shards_each_time_is_what_memory_would_hold(packed):
+    kept, streamed = read_from(packed, in_memory=True), read_from(packed, in_memory=False)
+    for step in (0, 5, 2):
+        assert_alike(kept.batch(step), streamed.batch(step))
+
+
+def test_loaders_in_processes_of_their_own_change_nothing_and_may_begin_anywhere(packed):
+    streamed = read_from(packed, in_memory=False)
+    loader = DataLoader(streamed, batch_size=None, sampler=range(3, 9), num_workers=2)
+    for step, batch in zip(range(3, 9), loader, strict=True):
+        assert_alike(batch, read_from(packed).batch(step))
+
+
+@given(
+    count=st.integers(1, 40), batch_size=st.integers(1, 5), ranks=st.integers(1, 4), epoch=st.integers(0, 3)
+)
+@settings(max_examples=60, deadline=None)
+def test_ranks_together_lose_and_double_nothing_but_a_rest_that_fills_no_batch(
+    count, batch_size, ranks, epoch
+):
+    blank = np.zeros((32, 32, 3), np.uint8)
+    some = [Example(str(i), "s", "a", blank, blank[..., 0]) for i in range(count)]
+    options = {"batch_size": batch_size, "crop_size": 32, "augmentation": Augmentation.none()}
+    seen, steps = [], 0
+    for rank in range(ranks):
+        one = Batches(some, ["a"], rank=rank, ranks=ranks, **options)
+        steps = len(one)
+        seen += [i for step in range(epoch * steps, (epoch + 1) * steps) for i in one[step].ids]
+    assert len(seen) == steps * batch_size * ranks
+    if count >= batch_size * ranks:
+        assert len(set(seen)) == len(seen) > count - batch_size * ranks
+
+
+def test_a_large_set_is_not_read_before_it_is_needed(packed, monkeypatch):
+    from silverpoint.data import batches as module
+
+    monkeypatch.setattr(module, "MEMORY", 0)
+    assert all(isinstance(e, StoredExample) for e in read_from(packed).examples)
+    monkeypatch.undo()
+    assert not any(isinstance(e, StoredExample) for e in read_from(packed).examples)

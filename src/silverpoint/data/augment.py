@@ -61,7 +61,7 @@ def draw_crop(height: int, width: int, size: int, a: Augmentation, generator: to
 
 
 def take_crop(images: Tensor, crop: Crop, *, labels: bool = False) -> Tensor:
-    """(C, H, W) float -> (C, size, size): the crop of all channels, bicubic, edges replicated.
+    """(C, H, W) -> (C, size, size) float32: the crop of all channels, bicubic, edges replicated.
 
     With `labels` every pixel is one of the picture's, never a mixture. Without scale and rotation a crop inside the
     picture is a plain slice, whose grain no resampling has softened.
@@ -72,7 +72,8 @@ def take_crop(images: Tensor, crop: Crop, *, labels: bool = False) -> Tensor:
     inside = left >= 0 and top >= 0 and left + size <= w and top + size <= h
     if crop.scale == 1 and crop.angle == 0 and inside:
         square = images[:, top : top + size, left : left + size]
-        return square.flip(2) if crop.mirrored else square
+        return (square.flip(2) if crop.mirrored else square).float()
+    images = images.float()
     # output coordinates in [-1, 1] -> picture coordinates in [-1, 1] (align_corners=False)
     span, flip = size / crop.scale, -1.0 if crop.mirrored else 1.0
     cos, sin = math.cos(crop.angle) * span, math.sin(crop.angle) * span
@@ -81,7 +82,6 @@ def take_crop(images: Tensor, crop: Crop, *, labels: bool = False) -> Tensor:
             [flip * cos / w, -sin / w, 2 * crop.cx / w - 1],
             [flip * sin / h, cos / h, 2 * crop.cy / h - 1],
         ],
-        dtype=images.dtype,
         device=images.device,
     )
     if crop.scale < 1 and not labels:  # a grid sample does not average: shrink by area first

@@ -29,6 +29,9 @@ class Example:
     sketch_saliency: np.ndarray | None = None
     sketch_layout: np.ndarray | None = None
 
+    def load(self) -> "Example":
+        return self
+
 
 @dataclass(frozen=True)
 class StoredExample:

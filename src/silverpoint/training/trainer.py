@@ -121,7 +121,8 @@ class Trainer:
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
         )
-        self.shown = self.val or [e.load() for e in train[:12]]  # without validation pairs the samples are of training pairs
+        # without validation pairs the samples are of training pairs
+        self.shown = self.val or [e.load() for e in train[:12]]
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
