@@ -14,7 +14,7 @@ from drawn import draw_pair
 from silverpoint.data.batches import Batch
 from silverpoint.data.layout import PARTS
 from silverpoint.losses.adversarial import adversarial
-from silverpoint.methods.fss import FSS, MaskedSynthesizer, Settings, parsed_regions
+from silverpoint.methods.fss import FEATURES, FSS, REGIONS, MaskedSynthesizer, Settings, part_plane
 from silverpoint.nets.rcs import RegionConstrainedSampling
 from silverpoint.nets.vgg import VGG19
 from silverpoint.training.export import export
@@ -24,7 +24,7 @@ from silverpoint.training.trainer import Trainer
 
 SIZE = 64
 NARROW = {"ngf": 8, "ndf": 8, "netF_nc": 16, "num_face": 32, "num_hair": 16, "lambda_perceptual": 0.0}
-SKIN, HAIR, CLOTH = (list(PARTS).index(part) for part in ("skin", "hair", "cloth"))
+SKIN, HAIR, CLOTH, NOSE = (list(PARTS).index(part) for part in ("skin", "hair", "cloth", "nose"))
 # The rows of the paper's Table 2 after the first, which is CUT, as in docs/methods/fss.md.
 ABLATION = {
     "rcs": {"dss": False, "mask": "none", "lambda_l1": 0.0, "lambda_perceptual": 0.0},
@@ -117,7 +117,7 @@ def test_the_first_stage_learns_where_hair_and_face_are_and_nothing_else():
     assert figures["iou_face"] > 0.8
     assert [h.shape for h in heat] == [batch.photo.shape] * 2
     # and where the map is red, the face is
-    face = parsed_regions(batch.priors["layout"])[:, 1] > 0.5
+    face = part_plane(batch.priors["layout"], REGIONS["face"]) > 0
     reddened = (heat[1] - batch.photo).abs().sum(1)
     assert float(reddened[face].mean()) > 3 * float(reddened[~face].mean())
 
@@ -144,20 +144,46 @@ def test_the_first_stage_has_its_own_schedule_and_can_be_left_out():
 # ---- sampling and drawing --------------------------------------------------------------------------------------
 
 
-def test_samples_are_of_the_parsers_regions_where_these_are_the_structure():
-    method, batch = small_fss(structure="layout"), faces(2)
-    samples, regions = method.sample(batch), parsed_regions(batch.priors["layout"])
+def with_features(batch: Batch) -> Batch:
+    """A nose in the middle of every face."""
+    layout = batch.priors["layout"]
+    layout[:, :, SIZE // 2 : SIZE // 2 + 8, SIZE // 2 - 3 : SIZE // 2 + 3] = 0
+    layout[:, NOSE, SIZE // 2 : SIZE // 2 + 8, SIZE // 2 - 3 : SIZE // 2 + 3] = 1
+    return batch
+
+
+def test_samples_are_of_the_parsers_regions_where_these_are_the_structure_and_doubled_at_features():
+    method, batch = small_fss(structure="layout", num_face=300), with_features(faces(2))
+    samples, layout = method.sample(batch), batch.priors["layout"]
     images = torch.arange(2)[:, None]
-    inside = regions[images, :, samples.rows, samples.columns]
-    assert (inside[:, :16, 0] == 1).all()
-    assert (inside[:, 16:, 1] == 1).all()
+    hair, face, features = (part_plane(layout, p) for p in (*REGIONS.values(), FEATURES))
+    assert (hair[images, samples.rows, samples.columns][:, :16] == 1).all()
+    assert (face[images, samples.rows, samples.columns][:, 16:] == 1).all()
+    expected = 1 + features[images, samples.rows, samples.columns]
+    assert torch.equal(samples.counts, expected)
+    assert float(samples.counts.max()) == 2
+
+
+def test_the_target_of_the_maps_is_the_parsers_layout_by_parts():
+    method, batch = small_fss(), with_features(faces(1))
+    density = method.parsed_densities(batch)[0]
+    parts = batch.priors["layout"][0].argmax(0)
+    for part, hair, face in ((0, 0, 0), (CLOTH, 0, 0), (HAIR, 0.7, 0), (SKIN, 0, 0.7), (NOSE, 0, 1)):
+        assert (parts == part).any()
+        torch.testing.assert_close(
+            density[0][parts == part], torch.full_like(density[0][parts == part], hair)
+        )
+        torch.testing.assert_close(
+            density[1][parts == part], torch.full_like(density[1][parts == part], face)
+        )
 
 
 def test_densities_are_the_maps_within_their_regions_and_flat_without_dss():
     batch = faces(1)
     method, flat = small_fss(), small_fss(dss=False)
     maps = torch.sigmoid(method.rcs(batch.photo)).detach()
-    expected = torch.where(maps > 0.5, maps, 0.0)
+    expected = torch.where(maps > 0.35, maps, 0.0)
+    assert int((expected > 0).sum()) > 0
     torch.testing.assert_close(method.densities(batch), expected)
     torch.testing.assert_close(flat.densities(batch), (expected > 0).float())
     assert float(flat.sample(batch).counts.max()) <= 1

@@ -13,7 +13,7 @@ module is pre-trained, what density and threshold are, what the mask is, and tha
 its photo.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,11 +36,12 @@ from silverpoint.nets.projection import ProjectionHeads
 from silverpoint.nets.rcs import RegionConstrainedSampling
 from silverpoint.nets.vgg import load_vgg19
 
-# The two regions, in the order of the module's maps.
+# The two regions, in the order of the module's maps, and what in a face are its features.
 REGIONS = {
     "hair": ("hair",),
-    "face": ("skin", "eyebrows", "eyes", "glasses", "ears", "nose", "inner_mouth", "lips"),
+    "face": ("skin", "ears", "eyebrows", "eyes", "glasses", "nose", "inner_mouth", "lips"),
 }
+FEATURES = REGIONS["face"][2:]
 # Eq. 13: phi_0 .. phi_4 and omega_0 .. omega_4
 PERCEPTUAL = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1": 1 / 4, "relu5_1": 1.0}
 
@@ -65,6 +66,9 @@ class Settings(CommonSettings):
     )
     rcs_epochs: int = setting(10, "ours: pre-training of the sampling module", low=1)
     rcs_lr: float = setting(2e-3, "ours", low=0)
+    rcs_plain: float = setting(
+        0.7, "ours: density of hair and skin, where that of facial features is 1", low=0.1, high=1
+    )
     num_face: int = setting(256, "implementation details", low=1)
     num_hair: int = setting(128, "implementation details", low=1)
     dss: bool = setting(True, "dynamic sampling strategy; false: evenly within a region, each place once")
@@ -108,7 +112,9 @@ class FSS(Method):
     settings_class = Settings
     priors: tuple[str, ...] = ("layout",)
     augmentation = JITTER
-    memory_format = torch.contiguous_format  # instance norm and reflection padding would copy channels-last maps
+    memory_format = (
+        torch.contiguous_format
+    )  # instance norm and reflection padding would copy channels-last maps
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
@@ -129,9 +135,7 @@ class FSS(Method):
         self.stage = self.stages()[0].name
 
     def stages(self) -> list[Stage]:
-        first = (
-            [Stage("rcs", self.settings.rcs_epochs)] if self.settings.structure == "rcs" else []
-        )
+        first = [Stage("rcs", self.settings.rcs_epochs)] if self.settings.structure == "rcs" else []
         return [*first, *super().stages()]
 
     def start_stage(self, stage: Stage) -> None:
@@ -156,13 +160,16 @@ class FSS(Method):
 
     def _learn_structure(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
         assert self.rcs is not None
-        logits, regions = self.rcs(batch.photo), parsed_regions(batch.priors["layout"])
+        logits, target = self.rcs(batch.photo), self.parsed_densities(batch)
         maps = torch.sigmoid(logits)
-        overlap = (maps * regions).sum((2, 3))
-        dice = 1 - (2 * overlap + 1) / (maps.sum((2, 3)) + regions.sum((2, 3)) + 1)
+        # Milletari et al. 2016: with squares below, a soft target is the optimum
+        overlap, sizes = (maps * target).sum((2, 3)), (maps.square() + target.square()).sum((2, 3))
         yield (
             "rcs",
-            {"rcs_bce": F.binary_cross_entropy_with_logits(logits, regions), "rcs_dice": dice.mean()},
+            {
+                "rcs_bce": F.binary_cross_entropy_with_logits(logits, target),
+                "rcs_dice": (1 - (2 * overlap + 1) / (sizes + 1)).mean(),
+            },
         )
 
     def _learn_to_draw(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
@@ -202,13 +209,17 @@ class FSS(Method):
             target = vgg((sketch + 1) / 2)
         return feature_l1(vgg((fake + 1) / 2), target, PERCEPTUAL)  # Eq. 13
 
+    def parsed_densities(self, batch: Batch) -> Tensor:
+        """(B, 2, H, W): rcs_plain where the parser sees hair, or face; 1 at the features of a face; 0 elsewhere."""
+        layout, plain = batch.priors["layout"], self.settings.rcs_plain
+        hair, face, features = (part_plane(layout, parts) for parts in (*REGIONS.values(), FEATURES))
+        return torch.stack([plain * hair, plain * face + (1 - plain) * features], 1)
+
     @torch.no_grad()
     def densities(self, batch: Batch) -> Tensor:
         """(B, 2, H, W): how densely hair and face are sampled where; zero outside their regions."""
-        if self.rcs is None:
-            return parsed_regions(batch.priors["layout"])
-        maps = torch.sigmoid(self.rcs(batch.photo))
-        regions = (maps > 0.5).float()
+        maps = self.parsed_densities(batch) if self.rcs is None else torch.sigmoid(self.rcs(batch.photo))
+        regions = (maps > self.settings.rcs_plain / 2).float()
         return maps * regions if self.settings.dss else regions
 
     def sample(self, batch: Batch) -> Samples:
@@ -223,8 +234,8 @@ class FSS(Method):
         if self.stage != "rcs":
             return {}, [mark_samples(batch.photo, self.sample(batch), self.settings.num_hair)]
         assert self.rcs is not None
-        maps = torch.sigmoid(self.rcs(batch.photo))
-        iou = intersection_over_union(maps > 0.5, parsed_regions(batch.priors["layout"]) > 0.5)
+        maps, target = torch.sigmoid(self.rcs(batch.photo)), self.parsed_densities(batch)
+        iou = intersection_over_union(maps > self.settings.rcs_plain / 2, target > 0)
         red = maps.new_tensor([1.0, -1.0, -1.0])[:, None, None]
         heat = [batch.photo.lerp(red, 0.8 * attention[:, None]) for attention in maps.unbind(1)]
         return {f"iou_{name}": float(value) for name, value in zip(REGIONS, iou.mean(0), strict=True)}, heat
@@ -233,10 +244,9 @@ class FSS(Method):
         return self.generator
 
 
-def parsed_regions(layout: Tensor) -> Tensor:
-    """layout (B, 12, H, W) one-hot -> (B, 2, H, W) float: where the parser sees hair, and face."""
-    numbers = [[list(PARTS).index(part) for part in parts] for parts in REGIONS.values()]
-    return torch.stack([layout[:, n].sum(1) for n in numbers], 1)
+def part_plane(layout: Tensor, parts: Sequence[str]) -> Tensor:
+    """layout (B, 12, H, W) one-hot -> (B, H, W): 1 on the named parts."""
+    return layout[:, [list(PARTS).index(part) for part in parts]].sum(1)
 
 
 def intersection_over_union(a: Tensor, b: Tensor) -> Tensor:
