@@ -78,7 +78,8 @@ class CUT(Method):
     settings_class = Settings
     directions = ("photo2sketch", "sketch2photo")
     augmentation = JITTER
-    memory_format = torch.contiguous_format  # instance norm and reflection padding would copy channels-last maps
+    # instance norm and reflection padding would copy channels-last features
+    memory_format = torch.contiguous_format
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:

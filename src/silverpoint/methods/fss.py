@@ -15,6 +15,7 @@ its photo.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ from silverpoint.nets.init import INITS
 from silverpoint.nets.patchgan import PatchGAN
 from silverpoint.nets.projection import ProjectionHeads
 from silverpoint.nets.rcs import RegionConstrainedSampling
-from silverpoint.nets.vgg import load_vgg19
+from silverpoint.nets.vgg import VGG19, load_vgg19
 
 # The two regions, in the order of the module's maps, and what in a face are its features.
 REGIONS = {
@@ -112,9 +113,8 @@ class FSS(Method):
     settings_class = Settings
     priors: tuple[str, ...] = ("layout",)
     augmentation = JITTER
-    memory_format = (
-        torch.contiguous_format
-    )  # instance norm and reflection padding would copy channels-last maps
+    # instance norm and reflection padding would copy channels-last features
+    memory_format = torch.contiguous_format
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
@@ -130,8 +130,6 @@ class FSS(Method):
         self.discriminator = PatchGAN(1, s.ndf)
         INITS[s.init_type](self)
         self.rcs = RegionConstrainedSampling(s.rcs_features) if s.structure == "rcs" else None
-        # in a list: not part of the checkpoint
-        self.vgg = [load_vgg19(PERCEPTUAL)] if s.lambda_perceptual else []
         self.stage = self.stages()[0].name
 
     def stages(self) -> list[Stage]:
@@ -204,10 +202,15 @@ class FSS(Method):
         return image.expand(-1, 3, -1, -1)
 
     def _perceptual(self, fake: Tensor, sketch: Tensor) -> Tensor:
-        vgg = self.vgg[0].to(fake.device)
+        vgg = self._vgg.to(fake.device)
         with torch.no_grad():
             target = vgg((sketch + 1) / 2)
         return feature_l1(vgg((fake + 1) / 2), target, PERCEPTUAL)  # Eq. 13
+
+    @cached_property
+    def _vgg(self) -> VGG19:
+        """Fetched by the first step that needs it; a cached property is no submodule, and not in the checkpoint."""
+        return load_vgg19(PERCEPTUAL).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def parsed_densities(self, batch: Batch) -> Tensor:
         """(B, 2, H, W): rcs_plain where the parser sees hair, or face; 1 at the features of a face; 0 elsewhere."""
@@ -246,7 +249,8 @@ class FSS(Method):
 
 def part_plane(layout: Tensor, parts: Sequence[str]) -> Tensor:
     """layout (B, 12, H, W) one-hot -> (B, H, W): 1 on the named parts."""
-    return layout[:, [list(PARTS).index(part) for part in parts]].sum(1)
+    # one by one: an index list would be copied to the device, which the host would wait for
+    return torch.stack([layout[:, list(PARTS).index(part)] for part in parts]).sum(0)
 
 
 def intersection_over_union(a: Tensor, b: Tensor) -> Tensor:
