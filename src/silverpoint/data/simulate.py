@@ -11,6 +11,7 @@ from scipy import ndimage
 class Sobel:
     """Edges on white paper (DA-GAN, section 3.2: "Sobel edges and contrast enhancement"; the numbers are ours)."""
 
+    tone: float = 0.5  # exponent of the grey values: below 1, dark skin has edges too
     blur: float = 1.0  # standard deviation in pixels, before the edges are taken
     low: float = 0.02  # gradients up to this, of a full-range step, leave the paper white
     high: float = 0.35  # gradients from this on are black
@@ -30,18 +31,17 @@ class Pencil:
 class XDoG:
     """Extended difference of Gaussians with a soft threshold (Winnemoller, Kyprianidis & Olsen 2012, section 2)."""
 
-    sigma: float = 0.8
-    k: float = 1.6
-    tau: float = 0.98
-    epsilon: float = 0.01
-    phi: float = 40.0
+    sigma: float = 0.9  # of the narrow Gaussian, in pixels
+    k: float = 1.6  # the wide one, in narrow ones
+    tau: float = 0.98  # how much of the wide one is taken away; what is flat keeps 1 - tau of its tone
+    epsilon: float = 0.0  # where ink begins
+    phi: float = 30.0  # how sharply
 
 
 def sobel(photo: np.ndarray, settings: Sobel = Sobel()) -> np.ndarray:
     """(..., H, W, 3) uint8 -> (..., H, W) uint8: dark edges on white; faces may be stacked in front."""
-    grey = _blur(_grey(photo), settings.blur)
-    # a step of full range has a magnitude of 4 in each of the two kernels
-    edges = np.hypot(ndimage.sobel(grey, -1, mode="nearest"), ndimage.sobel(grey, -2, mode="nearest")) / 4
+    grey = _blur(_grey(photo) ** settings.tone, settings.blur)
+    edges = np.hypot(_slope(grey, -1), _slope(grey, -2)) / 4  # a step of full range has a slope of 4
     stretched = np.clip((edges - settings.low) / (settings.high - settings.low), 0, 1)
     return _byte(1 - stretched**settings.gamma)
 
@@ -74,6 +74,12 @@ def _grey(photo: np.ndarray) -> np.ndarray:
 def _blur(grey: np.ndarray, sigma: float) -> np.ndarray:
     """Each picture of a stack by itself: nothing is blurred across the axes in front."""
     return ndimage.gaussian_filter(grey, (0,) * (grey.ndim - 2) + (sigma, sigma), mode="nearest")
+
+
+def _slope(grey: np.ndarray, axis: int) -> np.ndarray:
+    """Sobel's kernel along one of the picture's two axes: a difference there, 1 2 1 across."""
+    step = ndimage.correlate1d(grey, [-1, 0, 1], axis, mode="nearest")
+    return ndimage.correlate1d(step, [1, 2, 1], -3 - axis, mode="nearest")
 
 
 def _byte(picture: np.ndarray) -> np.ndarray:
