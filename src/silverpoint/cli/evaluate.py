@@ -308,16 +308,19 @@ def _table(report: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     """One row for all pairs, one per subset, one per floor; arrows say which way is better."""
     rows = {"all": report, **report["subsets"]}
     rows |= {FLOORS[name]: floor for name, floor in report["floors"].items()}
-    head = ["", "n"] + [heading(name) for name in names]
-    cells = [head] + [[row, str(r["n"]), *(number(r, name) for name in names)] for row, r in rows.items()]
     if training := report["ceilings"].get("training"):
-        shown = [number(training, name) if name in ("fid", "kid") else "" for name in names]
-        cells.append(["(real, of training)", str(training["n"]), *shown])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+        rows["(real, of training)"] = training
     margin = "" if report["fill"] is None else f", margin {report['fill']:g}"
     colour = "colour (PSNR, SSIM, MS-SSIM, FSIM, identity: grey)" if report["colour"] else "grey"
-    return [f"geometry {report['geometry']}{margin}, {colour}", *lines, *_identity(report)]
+    return [f"geometry {report['geometry']}{margin}, {colour}", *table_of(rows, names), *_identity(report)]
+
+
+def table_of(rows: dict[str, dict[str, Any]], names: tuple[str, ...]) -> list[str]:
+    """The lines of a table of reports by name."""
+    cells = [["", "n"] + [heading(name) for name in names]]
+    cells += [[row, str(r["n"]), *(number(r, name) for name in names)] for row, r in rows.items()]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
 
 
 def _identity(report: dict[str, Any]) -> list[str]:
@@ -354,7 +357,7 @@ def heading(name: str) -> str:
 
 
 def number(report: dict[str, Any], name: str) -> str:
-    value = report[name]
+    value = report.get(name)
     if value is None:
         return "-"
     if name == "kid":

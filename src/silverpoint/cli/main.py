@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "train a method",
     "synthesize": "every image of a split, named by id",
     "evaluate": "score synthesised images against real ones",
+    "compare": "runs and folders of images side by side, as one HTML page",
     "maps": "what the teachers and students of kt runs see",
     "export": "write a run's synthesis network as one ONNX file",
     "methods": "what can be trained, and the settings of each",

@@ -235,9 +235,10 @@ def checksum(network: str) -> str:
 
 
 def match_report(found: np.ndarray, gallery: int) -> dict[str, Any]:
-    """Rank-1, 5 and 10 and the CMC curve, up to rank 50, of the ranks `found` in a gallery of this size."""
+    """Rank-1, 5 and 10, the CMC curve up to rank 50, and the ranks `found` in a gallery of this size themselves."""
     curve = cmc(found, min(gallery, CMC_RANKS))
-    return {f"rank{k}": rank_rate(found, k) for k in (1, 5, 10)} | {"cmc": [float(share) for share in curve]}
+    rates = {f"rank{k}": rank_rate(found, k) for k in (1, 5, 10)}
+    return {**rates, "cmc": [float(share) for share in curve], "ranks": found.tolist()}
 
 
 def _identify(
