@@ -61,7 +61,7 @@ class Settings(CommonSettings):
     reconstruction: str = setting(
         "balanced", "ours: lambda_rec x mean; sum: Eq. 3 as printed", choices=("balanced", "sum")
     )
-    lambda_rec: float = setting(100.0, "ours: of the balanced form, see docs/methods/kt.md", low=0)
+    lambda_rec: float = setting(10.0, "ours: of the balanced form, see docs/methods/kt.md", low=0)
     alternation: str = setting(
         "joint",
         "ours: both updates from one forward each; fresh: Stu-StoP's sees the updated Stu-PtoS",
@@ -109,8 +109,8 @@ class KT(Method):
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
-        self.ptos = Sketching(DilatedSEResNet(norm=settings.norm))
-        self.stop = Photographing(DilatedSEResNet(norm=settings.norm))
+        self.ptos = DilatedSEResNet(norm=settings.norm)
+        self.stop = DilatedSEResNet(norm=settings.norm)
         normal_init(self)
 
     def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
@@ -123,13 +123,13 @@ class KT(Method):
     def training_step(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
         photo, sketch = batch.photo, batch.sketch.expand(-1, 3, -1, -1)
         knowledge = self.teach(photo, sketch) if self.settings.lambda_teacher else []
-        drawn, maps = self.ptos.student(photo)
-        photographed, other_maps = self.stop.student(sketch)
+        drawn, maps = self.ptos(photo)
+        photographed, other_maps = self.stop(sketch)
         ptos, stop = in_order(maps, "ptos"), in_order(other_maps, "stop")
         yield "ptos", self._losses("ptos", drawn, sketch, ptos, knowledge, stop)
         if self.settings.alternation == "fresh" and self.settings.lambda_student:
             with torch.no_grad():
-                ptos = in_order(self.ptos.student(photo)[1], "ptos")
+                ptos = in_order(self.ptos(photo)[1], "ptos")
         yield "stop", self._losses("stop", photographed, photo, stop, knowledge, ptos)
 
     def _losses(
@@ -179,12 +179,12 @@ class KT(Method):
         sketch = sketch.expand(-1, 3, -1, -1)
         return {
             "Teachers": self.teach(photo, sketch),
-            "Stu-PtoS": in_order(self.ptos.student(photo)[1], "ptos"),
-            "Stu-StoP": in_order(self.stop.student(sketch)[1], "stop"),
+            "Stu-PtoS": in_order(self.ptos(photo)[1], "ptos"),
+            "Stu-StoP": in_order(self.stop(sketch)[1], "stop"),
         }
 
     def synthesizer(self, direction: str) -> nn.Module:
-        return self.ptos if direction == "photo2sketch" else self.stop
+        return Sketching(self.ptos) if direction == "photo2sketch" else Photographing(self.stop)
 
 
 def in_order(maps: Mapping[str, Tensor], student: str) -> list[Tensor]:
