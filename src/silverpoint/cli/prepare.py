@@ -69,6 +69,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--shards", action="store_true", help="pack the pictures into tar shards of 1000 pairs"
     )
+    parser.add_argument(
+        "--jpeg", action=argparse.BooleanOptionalAction, default=None,
+        help="store JPEG of quality 95, smaller and faster to read than PNG, not bit-exact (default for celeba)",
+    )  # fmt: skip
     parser.add_argument("--skip-bad", action="store_true", help="leave out pairs that cannot be made")
     parser.add_argument(
         "--preview", action="store_true", help="write DATASET/preview.png: twenty pairs with points"
@@ -104,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         simulate=args.simulate,
         workers=args.workers,
         shards=args.shards,
+        jpeg=args.jpeg,
         skip_bad=args.skip_bad,
     )
     for problem in report.problems[:20]:

@@ -61,18 +61,23 @@ def draw_crop(height: int, width: int, size: int, a: Augmentation, generator: to
 
 
 def take_crop(images: Tensor, crop: Crop, *, labels: bool = False) -> Tensor:
-    """(C, H, W) -> (C, size, size) float32: the crop of all channels, bicubic, edges replicated.
+    """(C, H, W) -> (C, size, size) float32: the crop of all channels, bicubic, edges replicated; of uint8 in its range.
 
-    With `labels` every pixel is one of the picture's, never a mixture. Without scale and rotation a crop inside the
-    picture is a plain slice, whose grain no resampling has softened.
+    With `labels` every pixel is one of the picture's, never a mixture. Without scale and rotation every crop is made
+    of the picture's own pixels, whose grain no resampling softens.
     """
     _, h, w = images.shape
     size = crop.size
-    left, top = round(crop.cx - size / 2), round(crop.cy - size / 2)
-    inside = left >= 0 and top >= 0 and left + size <= w and top + size <= h
-    if crop.scale == 1 and crop.angle == 0 and inside:
-        square = images[:, top : top + size, left : left + size]
+    if crop.scale == 1 and crop.angle == 0:
+        left, top = round(crop.cx - size / 2), round(crop.cy - size / 2)
+        if left >= 0 and top >= 0 and left + size <= w and top + size <= h:
+            square = images[:, top : top + size, left : left + size]
+        else:
+            rows = torch.arange(top, top + size).clamp(0, h - 1)
+            columns = torch.arange(left, left + size).clamp(0, w - 1)
+            square = images[:, rows[:, None], columns]
         return (square.flip(2) if crop.mirrored else square).float()
+    most = 255.0 if images.dtype == torch.uint8 else math.inf
     images = images.float()
     # output coordinates in [-1, 1] -> picture coordinates in [-1, 1] (align_corners=False)
     span, flip = size / crop.scale, -1.0 if crop.mirrored else 1.0
@@ -88,7 +93,8 @@ def take_crop(images: Tensor, crop: Crop, *, labels: bool = False) -> Tensor:
         images = F.interpolate(images[None], scale_factor=crop.scale, mode="bilinear", antialias=True)[0]
     grid = F.affine_grid(theta[None], [1, images.shape[0], size, size], align_corners=False)
     mode = "nearest" if labels else "bicubic"
-    return F.grid_sample(images[None], grid, mode=mode, padding_mode="border", align_corners=False)[0]
+    square = F.grid_sample(images[None], grid, mode=mode, padding_mode="border", align_corners=False)[0]
+    return square.clamp(0, most) if math.isfinite(most) else square
 
 
 def _centre(side: int, span: float, shift: float, generator: torch.Generator) -> float:

@@ -29,6 +29,7 @@ from silverpoint.errors import DataError
 
 SKIN = ("skin", "ears", "nose", "neck", "lips", "eyebrows")
 MAPS = ("saliency", "sketch_saliency")  # priors that are grey values
+PICTURES = 4  # planes of photo and sketch, before those of maps
 LABELS = ("layout", "sketch_layout")  # priors that are class numbers
 PRIORS = (*MAPS, *LABELS)
 MEMORY = 4 * 2**30  # bytes of pictures, at most, that are kept
@@ -131,6 +132,7 @@ class Batches(Dataset[Batch]):
         self.batch_size, self.augmentation, self.seed = batch_size, augmentation, seed
         self.crop_size = training_side(framing, crop_size)
         self.clean_paper, self.framing, self.fill = clean_paper, framing, fill
+        self.maps = _needed_maps(augmentation, priors)
         self.rank, self.ranks = rank, ranks
         self.ids = [e.id for e in examples]
         self.style_index = [self.styles.index(e.style) for e in examples]
@@ -159,11 +161,11 @@ class Batches(Dataset[Batch]):
         if isinstance(stored, Planes):
             return stored
         e = stored.load()
-        images = stack_channels(e, self.clean_paper, self.priors)
-        labels = stack_labels(e, self.priors)
+        _require(e, self.priors)
+        images = stack_channels(e, self.maps, self.clean_paper)
         return Planes(
             _canvas(images, e.id, self.framing, self.fill),
-            _canvas(labels, e.id, self.framing, self.fill, labels=True),
+            _canvas(stack_labels(e, self.priors), e.id, self.framing, self.fill, labels=True),
             e.saliency is not None,
             e.layout is not None,
         )
@@ -175,7 +177,7 @@ class Batches(Dataset[Batch]):
             return stored
         e = stored.load()
         sketch = torch.from_numpy(_prepared_sketch(e, self.clean_paper)[None].copy())
-        return _canvas(sketch, e.id, self.framing, self.fill, first=3)
+        return _canvas(sketch, e.id, self.framing, self.fill)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         order = self.orders.get(epoch)
@@ -220,19 +222,20 @@ class Batches(Dataset[Batch]):
         planes = self._planes(index)
         images, labels = planes.images, planes.labels
         where = draw_crop(images.shape[1], images.shape[2], self.crop_size, a, generator)
-        crop = (take_crop(images, where) / 255).clamp(0, 1)
-        photo, sketch, person, skin = crop[:3], crop[3:4], crop[4:5], crop[5:6]
-        row = {"saliency": person, "sketch_saliency": crop[6:7]}
+        crop = take_crop(images, where) / 255
+        photo, sketch = crop[:3], crop[3:PICTURES]
+        row = {name: crop[PICTURES + i][None] for i, name in enumerate(self.maps)}
         if len(labels):
             numbers = take_crop(labels, where, labels=True)
             asked = [name for name in LABELS if name in self.priors]
             row |= {name: one_hot(n) for name, n in zip(asked, numbers, strict=True)}
         if planes.has_layout and uniform(0, 1, generator) < a.skin:
-            photo = darken_skin(photo, skin, generator)
+            photo = darken_skin(photo, row["skin"], generator)
         if planes.has_saliency and uniform(0, 1, generator) < a.background:
             behind = self._planes(int(uniform(0, len(self.examples) - 1e-6, generator)))
-            other = behind.images[:5].float() / 255
-            photo = replace_background(photo, person, background_alone(other[:3], other[4:5]), generator)
+            place = PICTURES + self.maps.index("saliency")
+            other, around = behind.images[:3].float() / 255, behind.images[place][None].float() / 255
+            photo = replace_background(photo, row["saliency"], background_alone(other, around), generator)
         if uniform(0, 1, generator) < a.tone:
             photo = change_tone(photo, generator)
         return row | {"photo": photo * 2 - 1, "sketch": sketch * 2 - 1}
@@ -245,7 +248,7 @@ class Batches(Dataset[Batch]):
             image = self._other(_permutation(count, self.seed, turn)[place])
             generator = _generator(self.seed, draw, 1)
             where = draw_crop(image.shape[1], image.shape[2], self.crop_size, self.augmentation, generator)
-            crops.append((take_crop(image, where) / 255).clamp(0, 1))
+            crops.append(take_crop(image, where) / 255)
         return torch.stack(crops) * 2 - 1
 
 
@@ -263,27 +266,27 @@ def still(
     `multiple` is the network's size_multiple. Raises DataError when the example lacks a prior.
     """
 
-    def place(planes: Tensor, values: Sequence[int], labels: bool = False) -> Tensor:
-        border = [float(v) if fill == "white" else None for v in values]
+    _require(example, priors)
+
+    def place(planes: Tensor, labels: bool = False) -> Tensor:
         framed = [
-            frame(p[None, None].float(), framing, multiple, value=v, labels=labels)[0]
-            for p, v in zip(planes, border, strict=True)
+            frame(plane[None, None].float(), framing, multiple, value=value, labels=labels)[0]
+            for plane, value in zip(planes, _borders(len(planes), fill, labels), strict=True)
         ]
         return torch.cat(framed, 1)
 
-    grey = stack_channels(example, False, priors)
-    images = place(grey, _borders(len(grey)))
+    maps = tuple(name for name in MAPS if name in priors)
+    images = place(stack_channels(example, maps))
+    found = {name: images[:, PICTURES + i][:, None] / 255 for i, name in enumerate(maps)}
     numbers = stack_labels(example, priors)
-    found = {"saliency": images[:, 4:5] / 255, "sketch_saliency": images[:, 6:7] / 255}
     if len(numbers):
         asked = [name for name in LABELS if name in priors]
-        placed = place(numbers, [0] * len(numbers), labels=True)[0]
-        found |= {name: one_hot(n)[None] for name, n in zip(asked, placed, strict=True)}
+        found |= {n: one_hot(x)[None] for n, x in zip(asked, place(numbers, labels=True)[0], strict=True)}
     style = torch.zeros(1, len(styles))
     style[0, list(styles).index(example.style)] = 1
     batch = Batch(
         images[:, :3] / 127.5 - 1,
-        images[:, 3:4] / 127.5 - 1,
+        images[:, 3:PICTURES] / 127.5 - 1,
         style,
         [example.id],
         {name: found[name] for name in priors},
@@ -302,25 +305,33 @@ def soft_mask(layout: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(part_mask(layout, *SKIN)).filter(ImageFilter.GaussianBlur(1.5)))
 
 
-def stack_channels(example: Example, clean_paper: bool = False, priors: Sequence[str] = ()) -> Tensor:
-    """(6, H, W) uint8: photo RGB, sketch, saliency (255 where there is none), skin (0 where there is no layout);
-    and the sketch's saliency as a seventh, where `priors` asks for it."""
-    _require(example, priors)
+def stack_channels(example: Example, maps: Sequence[str] = (), clean_paper: bool = False) -> Tensor:
+    """(4 + maps, H, W) uint8: photo RGB, sketch, and maps: saliency (255 where there is none), skin (0 where there is
+    no layout), sketch_saliency.
+    """
     sketch = _prepared_sketch(example, clean_paper)
-    saliency = np.full_like(sketch, 255) if example.saliency is None else example.saliency
-    skin = np.zeros_like(sketch) if example.layout is None else soft_mask(example.layout)
-    planes = [*example.photo.transpose(2, 0, 1), sketch, saliency, skin]
-    if "sketch_saliency" in priors:
-        planes.append(example.sketch_saliency)
+    planes = [*example.photo.transpose(2, 0, 1), sketch]
+    for name in maps:
+        if name == "skin":
+            planes.append(np.zeros_like(sketch) if example.layout is None else soft_mask(example.layout))
+        else:
+            found = getattr(example, name)
+            planes.append(np.full_like(sketch, 255) if found is None else found)
     return torch.from_numpy(np.stack(planes))
 
 
 def stack_labels(example: Example, priors: Sequence[str]) -> Tensor:
     """(N, H, W) uint8 numbers of PARTS: the layouts that `priors` asks for, in the order of LABELS."""
-    _require(example, priors)
     planes = [getattr(example, name) for name in LABELS if name in priors]
     shape = (len(planes), *example.photo.shape[:2])
     return torch.from_numpy(np.stack(planes)) if planes else torch.empty(shape, dtype=torch.uint8)
+
+
+def _needed_maps(a: Augmentation, priors: Sequence[str]) -> tuple[str, ...]:
+    """What a crop carries besides its pictures: what the priors ask for, and what the augmentation goes by."""
+    needed = {"saliency": a.background > 0 or "saliency" in priors, "skin": a.skin > 0}
+    needed["sketch_saliency"] = "sketch_saliency" in priors
+    return tuple(name for name, wanted in needed.items() if wanted)
 
 
 def _require(example: Example, priors: Sequence[str]) -> None:
@@ -341,29 +352,26 @@ def _prepared_sketch(example: Example, clean_paper: bool) -> np.ndarray:
     return sketch
 
 
-def _borders(channels: int) -> list[int]:
-    """What a white border is in each of stack_channels' planes: white paper, and nobody there."""
-    return [255, 255, 255, 255, 0, 0, 0][:channels]
+def _borders(planes: int, fill: str, labels: bool) -> list[float | None]:
+    """What lies around each plane: white paper around pictures, nobody around maps and labels; None is the edge."""
+    if fill == "edge":
+        return [None] * planes
+    return [255.0 if place < PICTURES and not labels else 0.0 for place in range(planes)]
 
 
-def _canvas(
-    planes: Tensor, name: str, framing: str, fill: str, *, labels: bool = False, first: int = 0
-) -> Tensor:
-    """(C, H, W) uint8 -> what training crops squares from, uint8; plane 0 is stack_channels' plane `first`."""
+def _canvas(planes: Tensor, name: str, framing: str, fill: str, *, labels: bool = False) -> Tensor:
+    """(C, H, W) uint8 -> what training crops squares from, uint8."""
     if framing == "crop" or not len(planes):
         return planes
     h, w = planes.shape[1:]
     if framing == "pad256" and max(h, w) > SIDE:
         raise DataError(
-            f"{name}: {w}x{h} does not fit the framing pad256; prepare the dataset with --align, "
+            f"{name}: {w}x{h} does not fit the framing pad256; prepare the dataset with --align cufs, "
             "or train with --framing resize286"
         )
-    values = [0] * len(planes) if labels else _borders(first + len(planes))[first:]
     framed = [
-        training_canvas(
-            p[None, None].float(), framing, value=float(v) if fill == "white" else None, labels=labels
-        )[0]
-        for p, v in zip(planes, values, strict=True)
+        training_canvas(plane[None, None].float(), framing, value=value, labels=labels)[0]
+        for plane, value in zip(planes, _borders(len(planes), fill, labels), strict=True)
     ]
     return torch.cat(framed).round().byte()
 

@@ -21,6 +21,7 @@ from silverpoint.errors import DataError, SilverpointError
 from silverpoint.image import read_image, to_grey, write_image
 
 REVISION = 1  # to be raised when the pictures come out otherwise: prepared ones are then made anew
+FOLDERS = {"photo": "photos", "sketch": "sketches"}
 AHEAD = 4  # pairs in flight for each process: what bounds the memory
 
 
@@ -32,6 +33,7 @@ class Plan:
     frame: str  # a key of FRAMES, or none
     simulate: str
     priors: tuple[str, ...]
+    suffix: str = ".png"  # of photos and sketches; priors are PNG always
     size: tuple[int, int] | None = None  # what every picture must have, width and height
 
 
@@ -90,7 +92,7 @@ def _make(pair: Pair, plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
     files = {"photo": _hash(pair.photo)} | ({"sketch": _hash(pair.sketch)} if pair.sketch else {})
     key = _key(files, pair, plan)
     name = f"{pair.subset}/{pair.id}.png"
-    paths = {"photo": f"photos/{name}", "sketch": f"sketches/{name}"}
+    paths = {kind: f"{folder}/{pair.subset}/{pair.id}{plan.suffix}" for kind, folder in FOLDERS.items()}
     fresh = known.get("key") != key or not all((plan.root / p).is_file() for p in paths.values())
     if fresh:
         known = {}
@@ -150,7 +152,16 @@ def _digest(data: bytes) -> str:
 def _key(files: dict[str, str], pair: Pair, plan: Plan) -> str:
     """What the pictures of a pair depend on."""
     simulated = None if pair.sketch else (plan.simulate, simulate.VERSION)
-    parts = [files, plan.frame, plan.size, pair.photo_points, pair.sketch_points, simulated, REVISION]
+    parts = [
+        files,
+        plan.frame,
+        plan.size,
+        plan.suffix,
+        pair.photo_points,
+        pair.sketch_points,
+        simulated,
+        REVISION,
+    ]
     return _digest(json.dumps(parts).encode())[:32]
 
 
