@@ -123,7 +123,7 @@ def test_each_loss_is_its_equation():
         groups = sdgan._groups(fake.device).float()
         fake_parts, real_parts = (torch.einsum("kn,bnhw->bkhw", groups, x.softmax(1)) for x in logits)
         masks = priors["layout"][:, :, ::2, ::2]
-        fake_graphs, real_graphs = (graphs(x["relu2_2"], masks) for x in seen)
+        fake_graphs, real_graphs = (graphs(x["relu2_2"] / sdgan.GRAPH_SCALE, masks) for x in seen)
         teacher = method.teachers["photo2sketch"].net
         made, real = (
             teacher.levels(

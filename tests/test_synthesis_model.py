@@ -31,6 +31,32 @@ def test_draws_any_size_as_it_is(tiny_model: Path, shape: tuple[int, int]) -> No
     np.testing.assert_allclose(drawn[0], image.mean(axis=2), atol=1)
 
 
+@pytest.mark.parametrize("framing", ["pad256", "resize256", "resize286"])
+@pytest.mark.parametrize("shape", [(250, 200), (300, 420), (17, 5)])
+def test_a_framed_model_draws_any_size_in_its_place(
+    tmp_path: Path, write_model: WriteModel, framing: str, shape: tuple[int, int]
+) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", framing=framing, fill="white", size_multiple=256))
+    image = np.repeat(np.linspace(0, 255, shape[0]).astype(np.uint8)[:, None, None], shape[1], 1).repeat(3, 2)
+    drawing = model.draw(image[None])[0]
+    assert drawing.shape == shape
+    assert np.abs(drawing.astype(int) - image[..., 0]).max() <= (1 if framing == "pad256" else 12)
+
+
+def test_a_face_of_the_training_frame_meets_the_network_as_in_training(
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", framing="pad256", fill="white", size_multiple=256))
+    seen = []
+    run = model._run
+    monkeypatch.setattr(model, "_run", lambda image, *rest: seen.append(image) or run(image, *rest))
+    image = noise(250, 200)
+    model.draw(image[None])
+    assert [s.shape for s in seen] == [(256, 256, 3)]
+    assert np.array_equal(seen[0][3:253, 28:228], image)  # the field's convention
+    assert seen[0][:3].min() == seen[0][:, 228:].min() == 255
+
+
 def test_style_changes_the_drawing(tiny_model: Path) -> None:
     model = Model(tiny_model, threads=1)
     grey = np.full((1, 20, 20, 3), 128, np.uint8)

@@ -21,7 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("source", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--out", type=Path, required=True, metavar="MODEL.onnx")
     parser.add_argument("--direction", choices=("photo2sketch", "sketch2photo"))
-    parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+    parser.add_argument(
+        "--checkpoint", default="last", help="last, best or, of a method of stages, stage-NAME (default last)"
+    )
     parser.add_argument("--full", action="store_true", help="store weights in 32 bits instead of 16")
     parser.add_argument(
         "--about", default="{}", metavar="JSON", help="more metadata: name, dataset, licence, ..."

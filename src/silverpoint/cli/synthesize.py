@@ -24,7 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--subset", help="only this subset, e.g. CUHK")
     parser.add_argument("--direction", choices=("photo2sketch", "sketch2photo"))
     parser.add_argument("--style", help="draw all in this style (default: each in its own)")
-    parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+    parser.add_argument(
+        "--checkpoint", default="last", help="last, best or, of a method of stages, stage-NAME (default last)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -36,9 +36,10 @@ from silverpoint.nets.vgg import load_vgg19
 
 CHANNELS = {"photo2sketch": (3, 1), "sketch2photo": (1, 3)}
 CYCLE_LEVELS = 5  # of the decoder's seven, the finest (Eq. 12)
-# What multiplies the squared distances at pool1 and pool2, so that they have the size that torchvision's VGG gives
-# them, to which the paper's weight belongs; ours has activations near one in every channel.
-PERCEPTUAL = {"pool1": 1.0, "pool2": 1.0}
+# What gives the squared distances at pool1 and pool2 the size they have in torchvision's VGG, to which the paper's
+# weight belongs (measured: docs/methods/sdgan.md); our network's activations are near one in every channel.
+PERCEPTUAL = {"pool1": 0.46, "pool2": 0.89}
+GRAPH_SCALE = 12.0  # divides the graphs' features, so that ITG has the size it has on the images themselves
 GRAPH_TAP = "relu2_2"
 
 
@@ -117,6 +118,7 @@ class SDGAN(Method):
     settings_class = Settings
     directions = ("photo2sketch", "sketch2photo")
     augmentation = replace(Augmentation.none(), flip=0.5)
+    memory_format = torch.contiguous_format  # instance norm computes in planes; a fifth faster on a CPU
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
@@ -214,7 +216,7 @@ class SDGAN(Method):
         graph = parts = None
         if graphical:
             assert layout is not None
-            what = features.get(GRAPH_TAP, image)
+            what = features[GRAPH_TAP].float() / GRAPH_SCALE if GRAPH_TAP in features else image
             graph = graphs(what, F.interpolate(layout, what.shape[2:], mode="nearest"))
         if s.lambda_bce:
             size = (s.parser_size, s.parser_size)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from silverpoint.errors import ModelError, UsageError
 from silverpoint.faces.align import CUFS, Frame
+from silverpoint.faces.layout import PARTS, parse
 from silverpoint.faces.saliency import saliency
 from silverpoint.image import to_grey
 from silverpoint.synthesis.tiles import grid
@@ -22,8 +24,11 @@ FORMAT = 1  # of the card in the file's metadata; a file of a newer format is re
 # Zero padding inside the network shows at the border of a drawing: it falls on this many px of replicated edge.
 BORDER = 48
 TILE_PIXELS = 1_500_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
-# What a network may need to know of an image beside its pixels: (H, W, 3) uint8 -> (H, W) uint8, 255 for 1.
-PRIORS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"saliency": saliency}
+# What a network may need to know of an image beside its pixels: (H, W, 3) uint8 -> (H, W) uint8, 255 for 1 or, of a
+# layout, numbers of PARTS.
+PRIORS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"saliency": saliency, "layout": parse}
+FRAMINGS = ("crop", "pad256", "resize256", "resize286")  # how it was trained: see data/framing.py
+SIDE = 256  # of what the framings but `crop` train on
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Card:
     size_multiple: int = 16
     receptive_margin: int = 96  # px a tile reads beyond what it keeps
     frame: Frame = CUFS  # of the aligned faces it was trained on
+    framing: str = "crop"  # how a face of that frame meets the network
+    fill: str = "edge"  # what lies around it: edge or white
     priors: tuple[str, ...] = ()  # further inputs, made of the image
     dataset: str = ""
     licence: str = ""
@@ -82,6 +89,9 @@ def read_card(text: str | None, source: str) -> Card:
             int(card.get("size_multiple", 1)),
             int(card.get("receptive_margin", Card.receptive_margin)),
         )
+        framing, fill = str(card.get("framing") or Card.framing), str(card.get("fill") or Card.fill)
+        if framing not in FRAMINGS or fill not in ("edge", "white"):
+            raise ValueError(f"framing {framing!r}, fill {fill!r}")
         if multiple < 1 or margin < 0:
             raise ValueError(f"size_multiple {multiple}, receptive_margin {margin}")
         return Card(
@@ -93,6 +103,8 @@ def read_card(text: str | None, source: str) -> Card:
             size_multiple=multiple,
             receptive_margin=margin,
             frame=Frame(int(width), int(height), left, right),
+            framing=framing,
+            fill=fill,
             priors=tuple(str(name) for name in card.get("priors") or ()),
             metrics=dict(card.get("metrics") or {}),
             **{key: str(card.get(key) or "") for key in ("dataset", "licence", "trained", "silverpoint")},
@@ -170,25 +182,29 @@ class Model:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise ValueError(f"expected (B, H, W, 3) uint8 images, got {images.shape} {images.dtype}")
         one_hot = self._one_hot(self.card.style(style))
-        batch, height, width, _ = images.shape
-        multiple = self.card.size_multiple
-        below, right = -(height + 2 * BORDER) % multiple, -(width + 2 * BORDER) % multiple
-        padding = ((0, 0), (BORDER, BORDER + below), (BORDER, BORDER + right), (0, 0))
-        padded = np.pad(images, padding, mode="edge")
+        # one by one: a batch is no faster on a CPU, only larger
+        return np.stack([self._draw(image, one_hot) for image in images])
+
+    def _draw(self, image: np.ndarray, one_hot: np.ndarray | None) -> np.ndarray:
+        """(H, W, 3) uint8 -> (H, W) or (H, W, 3) uint8, the image framed as in training."""
+        card, size = self.card, image.shape[:2]
+        scaled, padding = _framed(card, *size)
+        priors = {name: PRIORS[name](image) for name in card.priors}
+        image = _pad(_resized(image, scaled), padding, 255 if card.fill == "white" else None)
+        outside = 0 if card.fill == "white" else None  # no person, and background
+        for name, values in priors.items():
+            priors[name] = _pad(_resized(values, scaled, labels=name == "layout"), padding, outside)
         sketch: np.ndarray | None = None
-        tall, wide = padded.shape[1:3]
-        for n in range(batch):  # one by one: a batch is no faster on a CPU, only larger
-            priors = {
-                name: np.pad(PRIORS[name](images[n]), padding[1:3], "edge") for name in self.card.priors
-            }
-            for rows, columns in grid(tall, wide, multiple, self.card.receptive_margin, TILE_PIXELS):
-                read = rows.read, columns.read
-                tile = self._run(padded[n][read], one_hot, {name: p[read] for name, p in priors.items()})
-                if sketch is None:
-                    sketch = np.empty((batch, tall, wide, *tile.shape[2:]), np.uint8)
-                sketch[n, rows.keep, columns.keep] = tile[rows.inner, columns.inner]
+        tall, wide = image.shape[:2]
+        for rows, columns in grid(tall, wide, card.size_multiple, card.receptive_margin, TILE_PIXELS):
+            read = rows.read, columns.read
+            tile = self._run(image[read], one_hot, {name: p[read] for name, p in priors.items()})
+            if sketch is None:
+                sketch = np.empty((tall, wide, *tile.shape[2:]), np.uint8)
+            sketch[rows.keep, columns.keep] = tile[rows.inner, columns.inner]
         assert sketch is not None
-        return sketch[:, BORDER : BORDER + height, BORDER : BORDER + width]
+        (top, _), (left, _) = padding
+        return _resized(sketch[top : top + scaled[0], left : left + scaled[1]], size)
 
     def _one_hot(self, style: str | None) -> np.ndarray | None:
         """(1, S) float32, or None for a model without styles."""
@@ -204,13 +220,52 @@ class Model:
         x = planes[None].astype(np.float32)
         x /= 127.5
         x -= 1.0
-        feeds = {self._image: x} | {name: p[None, None] / np.float32(255) for name, p in priors.items()}
+        feeds = {self._image: x} | {name: _planes(name, p) for name, p in priors.items()}
         if one_hot is not None:
             feeds["style"] = one_hot
         (y,) = self._session.run(None, feeds)
         y = (y[0] + 1.0) * 127.5
         sketch = np.clip(np.rint(y, out=y), 0, 255, out=y).astype(np.uint8)
         return sketch[0] if len(sketch) == 1 else sketch.transpose(1, 2, 0)
+
+
+def _framed(card: Card, height: int, width: int) -> tuple[tuple[int, int], tuple[tuple[int, int], ...]]:
+    """The (height, width) an image is scaled to, and the (before, after) of the rows and columns put around it.
+
+    A face of the card's frame comes to lie as in training; a larger image at the same scale.
+    """
+    multiple = card.size_multiple
+    if card.framing == "crop":
+        below, right = -(height + 2 * BORDER) % multiple, -(width + 2 * BORDER) % multiple
+        return (height, width), ((BORDER, BORDER + below), (BORDER, BORDER + right))
+    if card.framing == "pad256":
+        multiple = SIDE
+    else:
+        height = max(1, round(height * SIDE / card.frame.height))
+        width = max(1, round(width * SIDE / card.frame.width))
+    missing = -height % multiple, -width % multiple
+    return (height, width), tuple((m // 2, m - m // 2) for m in missing)
+
+
+def _pad(image: np.ndarray, padding: tuple[tuple[int, int], ...], value: int | None) -> np.ndarray:
+    """(H, W) or (H, W, C) with rows and columns around it, of `value` or, where it is None, of the edge."""
+    padding = (*padding, (0, 0))[: image.ndim]
+    return np.pad(image, padding, "edge") if value is None else np.pad(image, padding, constant_values=value)
+
+
+def _resized(image: np.ndarray, size: tuple[int, ...], labels: bool = False) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8 at `size` (height, width); labels are never mixed."""
+    if image.shape[:2] == tuple(size):
+        return image
+    method = Image.Resampling.NEAREST if labels else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), method))
+
+
+def _planes(name: str, prior: np.ndarray) -> np.ndarray:
+    """A prior (H, W) uint8 as the network takes it: (1, C, H, W) float32 in [0, 1], C of a layout its classes."""
+    if name == "layout":
+        return (prior == np.arange(len(PARTS))[:, None, None])[None].astype(np.float32)
+    return prior[None, None] / np.float32(255)
 
 
 def _folder() -> Any:

@@ -94,6 +94,8 @@ def export(
         "size_multiple": net.size_multiple,
         **({"receptive_margin": net.receptive_margin} if hasattr(net, "receptive_margin") else {}),
         "frame": FRAME,
+        "framing": method.settings.framing,
+        "fill": method.settings.fill,
         "priors": [name for name in prior_names if _uses(model, name)],
         "silverpoint": silverpoint.__version__,
         **(about or {}),
