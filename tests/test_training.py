@@ -18,6 +18,7 @@ from silverpoint.cli.main import main
 from silverpoint.errors import RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.pix2pix import Settings as Pix2PixSettings
+from silverpoint.training import report
 from silverpoint.training.checkpoint import read_checkpoint, write_checkpoint
 from silverpoint.training.options import build_options
 from silverpoint.training.settings import build_settings, parse_flags
@@ -35,6 +36,7 @@ def _small_methods_and_no_downloads(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SILVERPOINT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("SILVERPOINT_OFFLINE", "1")
+        patch.setattr(report, "LOG_SECONDS", math.inf)  # lines at fixed steps, however slow the machine
         patch.setitem(registry._REGISTRY, "small", lambda: SmallGAN)
         patch.setitem(registry._REGISTRY, "twoway", lambda: TwoWay)
         yield

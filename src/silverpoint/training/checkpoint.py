@@ -50,6 +50,8 @@ def earlier(path: Path, age: int) -> Path:
 
 def _link(path: Path, to: Path) -> None:
     """`to` becomes a second name of `path`'s bytes, or a copy where the file system has no such thing."""
+    if to.exists() and to.samefile(path):  # killed before `path` was renamed to
+        return
     temporary = _temporary(to)
     try:
         os.link(path, temporary)

@@ -88,7 +88,9 @@ class Agreement:
         flat = self.mean(torch.cat([losses, *(g.flatten() for g in gradients)]))
         pieces = flat.split([len(losses), *(p.numel() for p in parameters)])
         for parameter, piece in zip(parameters, pieces[1:], strict=True):
-            parameter.grad = piece.view_as(parameter)
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter)
+            parameter.grad.copy_(piece.view_as(parameter))  # in its memory layout, which a fused Adam relies on
         return pieces[0]
 
     @torch.no_grad()

@@ -1,0 +1,262 @@
+"""Several processes and one: the same weights, and everything written once. And a process that is killed."""
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import silverpoint.methods.method as registry
+from lab import SmallGAN, SmallSettings, register_small_methods, write_dataset
+from silverpoint.training import report
+from silverpoint.training.trainer import RunOptions, Trainer, resumed
+
+# Processes forked from one that has imported torch but never computed: they start in milliseconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["lab", "silverpoint.training.trainer", "silverpoint.metrics"])
+
+SETTINGS = {"n_epochs": 1, "n_epochs_decay": 5}
+ENVIRONMENT = {"SILVERPOINT_OFFLINE": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", train=4, val=3)
+
+
+@pytest.fixture(autouse=True)
+def _small_methods_and_no_downloads(monkeypatch, tmp_path):
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
+    monkeypatch.setitem(registry._REGISTRY, "small", lambda: SmallGAN)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / "last.safetensors")
+
+
+def train(dataset, out, settings=None, resume=False, environment=None, killed_by=None, **options):
+    """In a process of its own."""
+    os.environ.update(ENVIRONMENT | (environment or {}))
+    torch.set_num_threads(1)
+    report.LOG_SECONDS = math.inf  # lines at fixed steps, however slow the machine
+    register_small_methods()
+    if killed_by:
+        kill_at(*killed_by)
+    if resume:
+        resumed(out, **options).fit(resume=True)
+        return
+    options = {"accelerator": "cpu", "save_minutes": 0.0, "select": "ssim", "validate_epochs": 2} | options
+    Trainer(
+        "small", SmallSettings(**SETTINGS | (settings or {})), RunOptions((str(dataset),), **options), out
+    ).fit()
+
+
+def start(*arguments, **keywords):
+    process = processes.Process(target=train, args=arguments, kwargs=keywords)
+    process.start()
+    return process
+
+
+# ---- two processes -----------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def train_by_two(dataset, out, **keywords) -> list[int]:
+    """What torchrun does, without its start; returns the exit codes."""
+    common = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    both = [
+        start(dataset, out, environment={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, **keywords)
+        for r in range(2)
+    ]
+    for process in both:
+        process.join(120)
+    return [process.exitcode for process in both]
+
+
+def test_two_processes_with_batch_b_make_the_weights_of_one_with_2b(dataset, tmp_path):
+    """To rounding: norms are of one image, losses are means over the batch, no step draws random numbers."""
+    assert train_by_two(dataset, tmp_path / "two", settings={"batch_size": 1}) == [0, 0]
+    train(dataset, tmp_path / "one", settings={"batch_size": 2})
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert any("memory" in key for key in one)  # what moves outside autograd is the same in both processes
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-3, msg=lambda m, k=key: f"{k}: {m}")
+
+
+def test_two_processes_write_and_score_as_one(dataset, tmp_path):
+    assert train_by_two(dataset, tmp_path / "two", settings={"batch_size": 1}) == [0, 0]
+    train(dataset, tmp_path / "one", settings={"batch_size": 2})
+
+    def lines(run):
+        return [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
+
+    one, two = lines("one"), lines("two")
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    for a, b in zip(one, two, strict=True):
+        for key in ("g_l1", "d_real", "ssim", "psnr"):
+            assert a.get(key) == pytest.approx(b.get(key), rel=2e-3)
+    names = [sorted(p.name for p in (tmp_path / run / "samples").iterdir()) for run in ("one", "two")]
+    assert names[0] == names[1]
+
+
+def test_two_processes_resume_bit_for_bit_and_only_as_two(dataset, tmp_path):
+    assert train_by_two(dataset, tmp_path / "whole", settings={"batch_size": 1}) == [0, 0]
+    # The signal reaches one process; both stop after the same step.
+    assert train_by_two(dataset, tmp_path / "run", settings={"batch_size": 1}, killed_by=("asked", 5)) == [
+        1,
+        1,
+    ]
+    state = json.loads(_metadata(tmp_path / "run"))
+    assert state["step"] == 5
+    alone = start(dataset, tmp_path / "run", resume=True)
+    alone.join(120)
+    assert alone.exitcode == 1
+    assert train_by_two(dataset, tmp_path / "run", resume=True) == [0, 0]
+    whole, run = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(whole[key], run[key]) for key in whole)
+
+
+def _metadata(run: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(run / "checkpoints" / "last.safetensors", framework="pt") as file:
+        return file.metadata()["silverpoint"]
+
+
+TINY = ["--batch_size", "1", "--crop_size", "48", "--lambda_perceptual", "0", "--discriminator_width", "8"]
+
+
+@pytest.mark.parametrize("way", ["torchrun", "--devices"])
+def test_the_command_trains_on_two_processes(dataset, tmp_path, way):
+    command = ["-m", "silverpoint", "train", "pencil", str(dataset), "--out", str(tmp_path / "run")]
+    command += ["--accelerator", "cpu", "--epochs", "2", "--select", "ssim", *TINY]
+    if way == "torchrun":
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
+    else:
+        command += ["--devices", "2"]
+    done = subprocess.run(
+        [sys.executable, *command], env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": done") == 1
+    assert done.stderr.count("4 steps done") == 1
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" in line] == [2, 4]
+    steps = [line["step"] for line in lines if "validation" not in line]
+    assert steps == sorted(set(steps))
+    assert (steps[0], steps[-1]) == (1, 4)
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+
+
+def test_what_is_wrong_is_said_once_by_two_processes(tmp_path):
+    command = ["-m", "silverpoint", "train", "pencil", "nowhere", "--out", "run", "--accelerator", "cpu"]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
+    done = subprocess.run(
+        [sys.executable, *command], env=os.environ | ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("silverpoint prepare") == 1
+
+
+# ---- a process that is killed ------------------------------------------------------------------------------------
+
+
+def kill_at(what: str, when: int) -> None:
+    """This process kills itself (SIGKILL; `asked`: is asked to stop) at the `when`-th such moment."""
+    seen = 0
+    module, name = {"written": (os, "fsync"), "linked": (os, "link"), "renamed": (os, "replace")}.get(
+        what, (Trainer, "_update")
+    )
+    original = getattr(module, name)
+
+    def deadly(*arguments, **keywords):
+        nonlocal seen
+        about = Path(str(arguments[-1])).name if module is os and name != "fsync" else "last"
+        seen += "last" in about
+        if seen == when and what == "asked":
+            if os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGTERM)
+        elif seen == when:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **keywords)
+
+    setattr(module, name, deadly)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    process = start(dataset, out)
+    process.join(120)
+    return weights(out)
+
+
+def assert_reaches(out: Path, expected: dict[str, torch.Tensor]) -> None:
+    found = weights(out)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    names = {p.name for p in (out / "checkpoints").iterdir()}
+    assert names == {"last.safetensors", "last-1.safetensors", "best.safetensors"}
+
+
+@pytest.mark.parametrize(
+    "moment", [("written", 9), ("linked", 4), ("renamed", 6), ("renamed", 7), ("step", 5)]
+)
+def test_killed_while_a_checkpoint_is_written_a_run_still_reaches_the_same_weights(
+    dataset, tmp_path, undisturbed, moment
+):
+    out = tmp_path / "run"
+    process = start(dataset, out, killed_by=moment)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    process = start(dataset, out, resume=True)
+    process.join(120)
+    assert process.exitcode == 0
+    assert_reaches(out, undisturbed)
+
+
+def test_killed_again_and_again_at_random_a_run_still_reaches_the_same_weights(
+    dataset, tmp_path, undisturbed
+):
+    out, moments, killed = tmp_path / "run", random.Random(0), 0
+    last = out / "checkpoints" / "last.safetensors"
+    for _ in range(60):
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        process = start(dataset, out, resume=last.exists())
+        deadline = time.monotonic() + 120
+        while process.is_alive() and time.monotonic() < deadline:
+            if last.exists() and last.stat().st_mtime_ns != before:  # it has come further: now, any moment
+                time.sleep(moments.uniform(0, 0.03))
+                break
+            time.sleep(0.002)
+        if killed < 4:
+            process.kill()
+        process.join(120)
+        killed += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:
+            break
+    assert killed >= 2
+    assert_reaches(out, undisturbed)
