@@ -59,6 +59,7 @@ class ImagePool(nn.Module):
         self.size = size
         self.register_buffer("images", torch.empty(0))
 
+    @torch.compiler.disable  # coins and a history that grows
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) new ones -> (B, C, H, W) to judge, without gradient."""
