@@ -17,7 +17,7 @@ from PIL import Image
 
 from drawn import draw_pair, write_pair_folders
 from silverpoint.cli.main import main
-from silverpoint.data import making
+from silverpoint.data import making, simulate
 from silverpoint.data import prepare as preparing
 from silverpoint.data.alignment import FRAMES, MOUTH, align_to, frame_transform
 from silverpoint.data.pairs import list_split, read_rows, read_split
@@ -155,7 +155,7 @@ def test_one_file_under_two_names_is_named_across_splits_first(tmp_path):
     (source / "mine.csv").write_text("\n".join(lines))
     report = prepare("pairs", source / "mine.csv", tmp_path / "dataset", val=0)
     assert len(report.problems) == 1
-    assert "photo of test, and of train: the same file as that of mine p000" in report.problems[0]
+    assert "the same file as the photo of mine p000; one is for test, the other for train" in report.problems[0]
 
 
 # ---- done once
@@ -227,7 +227,7 @@ def test_a_killed_preparation_leaves_nothing_that_reads_as_whole(source, tmp_pat
     code = f"""
 import os, signal
 from pathlib import Path
-from silverpoint.data import making
+from silverpoint.data import making, simulate
 write, left = making.write_image, [7]
 def dying(*args):
     left[0] -= 1
@@ -362,6 +362,34 @@ def test_a_shard_that_is_cut_short_or_gone_is_named(source, tmp_path):
     shard.write_bytes(shard.read_bytes()[:30_000])
     with pytest.raises(DataError, match=r"train-00000\.tar"):
         read_split(tmp_path / "packed", "train")
+
+
+def test_celeba_becomes_aligned_jpeg_with_sketches_simulated_on_the_way(tmp_path):
+    root = tmp_path / "celeba"
+    (root / "img_align_celeba").mkdir(parents=True)
+    lines = ["3", "names"]
+    for i in (1, 2, 160_001):
+        Image.fromarray(draw_pair(i, (178, 218))[0]).save(root / "img_align_celeba" / f"{i:06d}.jpg")
+        lines.append(f"{i:06d}.jpg 70 110 108 110 89 135 75 155 103 155")
+    (root / "list_landmarks_align_celeba.txt").write_text("\n".join(lines))
+    report = prepare("celeba", root, tmp_path / "out", val=0, priors=[], shards=True)
+    assert report.counted == "3 of 202599 pairs; 159998 train pairs missing; 42598 test pairs missing"
+    first, _ = read_split(tmp_path / "out", "train")
+    assert first.photo.shape == (96, 96, 3)
+    assert first.style == "simulated"
+    assert np.abs(simulate.sobel(first.photo).astype(int) - first.sketch).mean() < 8  # but for the JPEG
+    rows = read_rows(tmp_path / "out")
+    assert rows[0]["photo"] == "shards/train-00000.tar/00000000.photo.jpg"
+
+
+def test_priors_of_a_simulated_pair_are_one_file_for_both(tmp_path, counted):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    Image.fromarray(draw_pair(0)[0]).save(folder / "a.png")
+    prepare("pairs", folder, tmp_path / "out", priors=["layout"], val=0)
+    (row,) = read_rows(tmp_path / "out")
+    assert len(counted) == 1
+    assert row["layout"] == row["sketch_layout"]
 
 
 # ---- priors of sketches

@@ -7,7 +7,7 @@ import random
 import shutil
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from silverpoint.errors import DataError, UsageError
 # The frame a protocol's pictures are brought into when nothing else is asked for, and how sketches are simulated.
 FRAME = {"cufsf": "cufs", "celeba": "face96"}
 SIMULATION = {"celeba": "sobel"}
+JPEG = ("celeba",)  # protocols whose own pictures are JPEG and are resampled anyway
 MOST_HELD_OUT = 500  # more say no more about a model, and take their time after every epoch
 JOURNAL = "journal.jsonl"
 
@@ -69,19 +70,23 @@ def prepare(
     leaves them out, when pairs cannot be made (all are named); UsageError for a name that is none.
     """
     source = source if isinstance(source, Source) else Source(source, seed=seed)
-    plan = _plan(protocol, priors, frame, simulate)
-    plan = replace(plan, suffix=".jpg" if jpeg or (jpeg is None and protocol == "celeba") else ".png")
+    plan = _plan(protocol, priors, frame, simulate, jpeg)
     listing = PROTOCOLS[protocol](source)
     about = _about(protocol, source, plan, val, seed, shards)
     root, kept_priors = _workplace(out, about)
-    plan = replace(plan, root=root, priors=tuple(dict.fromkeys((*kept_priors, *priors))))
-    plan = replace(plan, size=listing.size if plan.frame == "none" else None)
+    plan = replace(
+        plan,
+        root=root,
+        priors=tuple(dict.fromkeys((*kept_priors, *priors))),
+        size=listing.size if plan.frame == "none" else None,
+    )
     pairs = _hold_out(listing.pairs, val, seed)
     _refuse_doubles(pairs)
 
     known = _read_journal(root / JOURNAL)
     made: dict[tuple[str, str], Made] = {}
     with (root / JOURNAL).open("a", encoding="utf-8") as journal:
+        journal.write("\n")  # the last line may have been cut off
         todo = make_all(pairs, plan, known, workers)
         often = 0.1 if sys.stderr.isatty() else 30.0  # seconds between two lines of a log
         for done in tqdm(todo, desc=f"prepare {protocol}", total=len(pairs), unit="pair", mininterval=often):
@@ -99,7 +104,7 @@ def prepare(
     kept = [p for p in pairs if not made[p.subset, p.id].problem]
     if not kept:
         raise DataError(f"{source.folder}: no pair of it could be made")
-    problems = listing.problems + failed + list(_doubles(kept, made))
+    problems = listing.problems + failed + _doubles(kept, made)
     counted = count_pairs(Counter((p.subset, p.split) for p in kept), listing.expected)
     notes = Counter(note for p in kept for note in made[p.subset, p.id].record["notes"])
     _finish(root, out, kept, made, plan, shards, about | {
@@ -113,7 +118,9 @@ def prepare(
     return Report(len(kept), counted, problems)
 
 
-def _plan(protocol: str, priors: Sequence[str], frame: str | None, simulate: str | None) -> Plan:
+def _plan(
+    protocol: str, priors: Sequence[str], frame: str | None, simulate: str | None, jpeg: bool | None
+) -> Plan:
     if protocol not in PROTOCOLS:
         raise UsageError(f"there is no protocol {protocol!r}; choose from {', '.join(PROTOCOLS)}")
     frame = frame or FRAME.get(protocol, "none")
@@ -124,7 +131,8 @@ def _plan(protocol: str, priors: Sequence[str], frame: str | None, simulate: str
         raise UsageError(f"there is no simulation {simulate!r}; choose from {', '.join(SIMULATIONS)}")
     for kind in priors:
         version(kind)
-    return Plan(Path(), frame, simulate, tuple(priors))
+    suffix = ".jpg" if jpeg or (jpeg is None and protocol in JPEG) else ".png"
+    return Plan(Path(), frame, simulate, tuple(priors), suffix)
 
 
 def _about(protocol: str, source: Source, plan: Plan, val: float, seed: int, shards: bool) -> dict[str, Any]:
@@ -189,19 +197,22 @@ def _refuse_doubles(pairs: Iterable[Pair]) -> None:
         seen.add(key)
 
 
-def _doubles(pairs: Sequence[Pair], made: dict[tuple[str, str], Made]) -> Iterator[str]:
-    """Photos and sketches whose files are the same, byte for byte: a line for each, the worst first."""
+def _doubles(pairs: Sequence[Pair], made: dict[tuple[str, str], Made]) -> list[str]:
+    """Photos and sketches whose files are the same, byte for byte: a line for each, those across splits first."""
     first: dict[tuple[str, str], Pair] = {}
-    lines: list[tuple[bool, str]] = []
+    across, within = [], []
     for pair in pairs:
         for kind, hashed in made[pair.subset, pair.id].record["files"].items():
             other = first.setdefault((kind, hashed), pair)
-            if other is not pair:
-                across = {other.split, pair.split} - {"val"} == {"train", "test"} or other.split != pair.split
-                where = f"{pair.split}, and of {other.split}" if across else f"{pair.split} twice"
-                lines.append((not across, f"{pair.photo if kind == 'photo' else pair.sketch}: is a {kind} of {where}: "
-                                          f"the same file as that of {other.subset} {other.id}"))  # fmt: skip
-    return iter(line for _, line in sorted(lines))
+            if other is pair:
+                continue
+            path = pair.photo if kind == "photo" else pair.sketch
+            named = f"{path}: the same file as the {kind} of {other.subset} {other.id}"
+            if other.split != pair.split:
+                across.append(f"{named}; one is for {pair.split}, the other for {other.split}")
+            else:
+                within.append(named)
+    return across + within
 
 
 def _read_journal(path: Path) -> dict[tuple[str, str], dict[str, Any]]:

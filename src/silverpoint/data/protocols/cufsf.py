@@ -10,7 +10,7 @@ from silverpoint.data.points import Points, read_points
 from silverpoint.data.protocols.listing import Listing, Pair, Source, images_under, read_draw
 from silverpoint.errors import DataError
 
-EXPECTED = {("CUFSF", "train"): 250, ("CUFSF", "test"): 944}
+EXPECTED = {("", "train"): 250, ("", "test"): 944}
 PERSON = re.compile(r"(\d{5})")  # 00001fa010_930831.tif <-> 00001.jpg
 NAMES = "names_of_photos_used_for_drawing_sketches.txt"
 
