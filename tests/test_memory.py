@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silverpoint.losses.memory_refinement import memory_refinement
@@ -77,6 +77,7 @@ def update_by_loops(slots, features, choice, decay):
     return moved
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 6), st.floats(0, 1), st.integers(0, 2**31))
 def test_updating_is_the_equation_for_any_sizes(count, slots, channels, decay, seed):
     torch.manual_seed(seed)
@@ -110,6 +111,7 @@ def test_reading_by_hand():  # Eqs. 7, 8
     torch.testing.assert_close(memory.read(torch.tensor([[5.0, 0.0]])), expected[None])
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 9), st.integers(2, 6), st.sampled_from([1.0, 0.1]), st.integers(0, 2**31))
 def test_reading_is_the_equations_for_any_sizes(slots, channels, temperature, seed):
     torch.manual_seed(seed)
@@ -144,13 +146,15 @@ def test_no_gradient_reaches_the_slots_and_one_reaches_the_query():
     assert all(b.grad is None for b in memory.buffers())
 
 
-def test_an_update_between_reading_and_its_gradient_is_refused_rather_than_wrong():
-    memory = MemoryDictionary(4, 3)
-    features, choice = torch.randn(6, 3, requires_grad=True), torch.zeros(6, dtype=torch.int64)
+def test_an_update_between_reading_and_its_gradient_leaves_the_gradient_right():
+    """As when a batch comes in parts: the memory moves for the second before the first is descended."""
+    torch.manual_seed(0)
+    memory = MemoryDictionary(4, 3, decay=0.5).double()
+    features, choice = torch.randn(6, 3, dtype=torch.double, requires_grad=True), torch.zeros(6, dtype=int)
+    expected = torch.autograd.grad(memory.read(features).square().sum(), features)
     read = memory.read(features)
     memory.update(features, features, choice, choice)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        read.sum().backward()
+    torch.testing.assert_close(torch.autograd.grad(read.square().sum(), features), expected)
 
 
 def test_ranks_that_each_see_a_part_move_the_memory_as_one_that_sees_all():
@@ -272,6 +276,7 @@ def refinement_by_matrices(keys, values, temperature):
     return (one_hot[0] - one_hot[1]).abs().sum(1).mean()
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 30), st.integers(2, 8), st.sampled_from([1.0, 0.2]), st.integers(0, 2**31))
 def test_the_refinement_is_the_equation_with_its_straight_through_gradient(count, slots, temperature, seed):
     torch.manual_seed(seed)

@@ -125,6 +125,9 @@ class MOSTNet(Method):
 
     name = "mostnet"
     settings_class = Settings
+    memory_format = (
+        torch.contiguous_format
+    )  # instance norm and reflection padding would copy channels-last maps
     # mirroring, and the shift of a random crop out of a wider border, as SCA-GAN
     augmentation = replace(Augmentation.none(), flip=0.5, shift=15.0)
     settings: Settings

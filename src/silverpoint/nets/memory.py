@@ -61,35 +61,39 @@ class MemoryDictionary(nn.Module):
         """
         if not self.training:
             return
-        key_counts = self._move(self.keys, photo, key_choice, reduce)
-        value_counts = self._move(self.values, sketch, value_choice, reduce)
+        # New tensors in the buffers' place: what was read before keeps the slots that its gradient needs.
+        self.keys, key_counts = self._moved(self.keys, photo, key_choice, reduce)
+        self.values, value_counts = self._moved(self.values, sketch, value_choice, reduce)
         chosen = (key_counts > 0) | (value_counts > 0)
-        self.idle.copy_(torch.where(chosen, 0, self.idle + 1))
+        self.idle = torch.where(chosen, 0, self.idle + 1)
         if self.restart_after:
             self._restart(key_counts, reduce)
 
-    def _move(
+    def _moved(
         self, slots: Tensor, features: Tensor, choice: Tensor, reduce: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Moves what was chosen toward the mean of what chose it; returns how often each slot was, (K,)."""
+    ) -> tuple[Tensor, Tensor]:
+        """The slots, those that were chosen nearer to the mean of what chose them; and how often each was, (K,)."""
         # A product and not index_add_, whose sums differ from run to run on a GPU.
         chose = (choice[:, None] == torch.arange(len(slots), device=choice.device)).to(slots.dtype)
         features = F.pad(features.to(slots.dtype), (0, 1), value=1.0)  # the ones become the counts
         sums, counts = reduce(chose.t() @ features).split([slots.shape[1], 1], dim=1)
         moved = self.decay * slots + (1 - self.decay) * sums / counts  # Eq. 6
-        slots.copy_(torch.where(counts > 0, moved, slots))
-        return counts[:, 0]
+        return torch.where(counts > 0, moved, slots), counts[:, 0]
 
     def _restart(self, counts: Tensor, reduce: Callable[[Tensor], Tensor]) -> None:
         """Each dead slot becomes a neighbour of a busy one, the busiest first (Linde, Buzo & Gray 1980, splitting)."""
         dead = self.idle >= self.restart_after
         busy = counts.argsort(descending=True, stable=True)
         parent = busy[(dead.cumsum(0) - 1) % (counts > 0).sum()]
-        for slots in (self.keys, self.values):
-            length = slots.square().mean(1, keepdim=True).sqrt()
-            half = (slots + SPLIT * length * reduce(torch.randn_like(slots)))[parent]
-            slots.copy_(torch.where(dead[:, None], half, slots))
-        self.idle.masked_fill_(dead, 0)
+        self.keys, self.values = (
+            torch.where(dead[:, None], self._beside(slots[parent], reduce), slots)
+            for slots in (self.keys, self.values)
+        )
+        self.idle = self.idle.masked_fill(dead, 0)
+
+    def _beside(self, slots: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+        size = slots.square().mean(1, keepdim=True).sqrt()
+        return slots + SPLIT * size * reduce(torch.randn_like(slots))
 
 
 def similarity(features: Tensor, slots: Tensor) -> Tensor:
