@@ -84,8 +84,17 @@ def test_a_table_changed_by_hand_is_told_by_its_hash(dataset):
     fault(dataset, "pairs.csv", "hash")
 
 
-def test_a_half_written_description_is_a_fault(dataset):
-    (dataset / "dataset.json").write_text('{"protocol": "pa')
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"protocol": "pa',
+        "[]",
+        '{"protocol": "cufs", "sha256": 1, "expected": [["AR"]], "problems": [], "notes": {}}',
+        '{"protocol": "cufs", "sha256": 1, "expected": [], "problems": 3, "notes": {}}',
+    ],
+)
+def test_a_half_written_description_is_a_fault(dataset, text):
+    (dataset / "dataset.json").write_text(text)
     fault(dataset, "dataset.json")
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from silverpoint.data.alignment import FRAMES
 from silverpoint.data.layout import PARTS
-from silverpoint.data.pairs import PRIORS, read_picture, read_rows
+from silverpoint.data.pairs import PRIORS, read_picture, read_rows, spread
 from silverpoint.data.points import detect_points
 from silverpoint.data.preview import frame_of
 from silverpoint.data.protocols.listing import count_pairs, read_draw
@@ -26,6 +26,7 @@ FACES = 100  # pairs whose eyes are looked for; 40 ms each picture
 COMPARED = 400  # pairs of a subset whose photos are compared with each other's sketches
 FAR = 0.2  # of the eye distance: further from the frame's eyes, a face is not aligned
 DRIFT = 0.1  # of the eye distance, in the mean over the faces: the whole set is not aligned
+COMPARISONS = 4_000_000  # of test photos with others, at most: larger sets are compared by their pixels alone
 GRID = (40, 50)
 NEAR = 1.5  # mean difference, in grey levels of a 20x25 picture, below which two photos are one
 
@@ -56,8 +57,8 @@ class _Pair:
     row: dict[str, str]
     size: tuple[int, int]
     hashes: dict[str, str]  # of the pixels of photo and sketch
-    small: np.ndarray  # the photo at half of GRID
-    shapes: tuple[np.ndarray, np.ndarray]  # descriptors of photo and sketch
+    small: np.ndarray | None  # the photo at half of GRID, of sets that are not too large to be compared
+    shapes: tuple[np.ndarray, np.ndarray] | None  # descriptors of photo and sketch, of those to be compared
 
     @property
     def name(self) -> str:
@@ -84,11 +85,17 @@ def check(dataset: Path) -> Diagnosis:
 
 
 def _about(dataset: Path, found: Diagnosis) -> dict[str, Any]:
+    """dataset.json, its `expected` as counts by (subset, split); empty when it is none."""
     try:
         about = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
         protocol, written = str(about["protocol"]), about["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        found.faults.append("dataset.json: missing or damaged; prepare the dataset again")
+        about["expected"] = {(str(subset), str(split)): int(n) for subset, split, n in about["expected"]}
+        notes = [f"when prepared: {problem}" for problem in about["problems"]]
+        notes += [f"{n} times: {note}" for note, n in about["notes"].items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found.faults.append(
+            "dataset.json: missing, damaged or of an older version; prepare the dataset again"
+        )
         return {}
     now = hashlib.sha256((dataset / "pairs.csv").read_bytes()).hexdigest()
     found.facts["dataset"] = f"{dataset}, protocol {protocol}, pairs.csv {now[:12]}"
@@ -96,14 +103,13 @@ def _about(dataset: Path, found: Diagnosis) -> dict[str, Any]:
         found.faults.append(
             "pairs.csv: is not the one that was prepared (its hash is another); prepare it again"
         )
-    found.notes += [f"when prepared: {problem}" for problem in about.get("problems", [])]
-    found.notes += [f"{n} times: {note}" for note, n in about.get("notes", {}).items()]
+    found.notes += notes
     return dict(about)
 
 
 def _counts(rows: Sequence[dict[str, str]], about: dict[str, Any], found: Diagnosis) -> None:
     counts = Counter((r["subset"], r["split"]) for r in rows)
-    expected = {(subset, split): n for subset, split, n in about.get("expected", [])}
+    expected: dict[tuple[str, str], int] = about.get("expected", {})
     splits = Counter(r["split"] for r in rows)
     text = ", ".join(f"{splits[s]} {s}" for s in ("train", "val", "test") if splits[s])
     found.facts["pairs"] = f"{text}; {count_pairs(counts, expected)}"
@@ -127,11 +133,8 @@ def _counts(rows: Sequence[dict[str, str]], about: dict[str, Any], found: Diagno
 def _draw(rows: Sequence[dict[str, str]], about: dict[str, Any], found: Diagnosis) -> None:
     """The hash of who is tested, and whether that is the published draw."""
     test = sorted(f"{r['subset']} {r['id']}" for r in rows if r["split"] == "test")
-    text = (
-        f"{len(test)} test ids, {hashlib.sha256(chr(10).join(test).encode()).hexdigest()[:12]}"
-        if test
-        else "no test pairs"
-    )
+    hashed = hashlib.sha256("\n".join(test).encode()).hexdigest()[:12]
+    text = f"{len(test)} test ids, {hashed}" if test else "no test pairs"
     if about.get("protocol") in ("cufs", "cufsf"):
         published = read_draw(None, about["protocol"])
         default = "test" if about["protocol"] == "cufsf" else None
@@ -150,6 +153,12 @@ def _draw(rows: Sequence[dict[str, str]], about: dict[str, Any], found: Diagnosi
 
 
 def _read(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) -> Iterator[_Pair]:
+    tests = sum(row["split"] == "test" for row in rows)
+    few = tests * (len(rows) - tests) <= COMPARISONS
+    compared = {
+        subset: {row["id"] for row in spread([r for r in rows if r["subset"] == subset], COMPARED)}
+        for subset in {row["subset"] for row in rows}
+    }
     for row in tqdm(rows, desc="check", unit="pair", disable=None):
         try:
             photo = read_picture(dataset, row["photo"])
@@ -173,8 +182,9 @@ def _read(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) -> It
             k: hashlib.sha256(i.tobytes()).hexdigest() for k, i in (("photo", photo), ("sketch", sketch))
         }
         grey = to_grey(photo)
-        small = _shrink(grey, (GRID[0] // 2, GRID[1] // 2)).astype(np.float32)
-        yield _Pair(row, (photo.shape[1], photo.shape[0]), hashes, small, (_shape(grey), _shape(sketch)))
+        small = _shrink(grey, (GRID[0] // 2, GRID[1] // 2)).astype(np.float32) if few else None
+        shapes = (_shape(grey), _shape(sketch)) if row["id"] in compared[row["subset"]] else None
+        yield _Pair(row, (photo.shape[1], photo.shape[0]), hashes, small, shapes)
 
 
 def _sizes(pairs: Sequence[_Pair], about: dict[str, Any]) -> str:
@@ -204,12 +214,12 @@ def _leaks(pairs: Sequence[_Pair], found: Diagnosis) -> None:
                 found.faults.append(f"one {kind} in several splits: {names}")
             elif len(same) > 1:
                 found.notes.append(f"one {kind} several times: {names}")
-    test = [p for p in pairs if p.row["split"] == "test"]
-    rest = [p for p in pairs if p.row["split"] != "test"]
-    if 0 < len(test) * len(rest) <= 4_000_000:
-        others = np.stack([p.small.ravel() for p in rest])
-        for pair in test:
-            apart = np.abs(others - pair.small.ravel()).mean(1)
+    test = [(p, p.small) for p in pairs if p.row["split"] == "test" and p.small is not None]
+    rest = [p for p in pairs if p.row["split"] != "test" and p.small is not None]
+    if test and rest:
+        others = np.stack([p.small for p in rest if p.small is not None])
+        for pair, small in test:
+            apart = np.abs(others - small).mean((1, 2))
             nearest = int(apart.argmin())
             if apart[nearest] < NEAR and rest[nearest].hashes["photo"] != pair.hashes["photo"]:
                 leaks += 1
@@ -227,13 +237,11 @@ def _pairing(pairs: Sequence[_Pair], found: Diagnosis) -> None:
     first = 0
     total = 0
     for subset in sorted({p.row["subset"] for p in pairs}):
-        mine = [p for p in pairs if p.row["subset"] == subset]
-        mine = [
-            mine[i] for i in np.unique(np.linspace(0, len(mine) - 1, min(COMPARED, len(mine))).astype(int))
-        ]
+        mine = [p for p in pairs if p.row["subset"] == subset and p.shapes]
         if len(mine) < 8:
             continue
-        alike = np.stack([p.shapes[0] for p in mine]) @ np.stack([p.shapes[1] for p in mine]).T
+        photos, sketches = (np.stack([p.shapes[of] for p in mine if p.shapes]) for of in (0, 1))
+        alike = photos @ sketches.T
         alike = alike - alike.mean(0) - alike.mean(1, keepdims=True)  # some sketches resemble every photo
         rank = (alike > np.diag(alike)[:, None]).mean(1)
         first, total = first + int((rank == 0).sum()), total + len(mine)
@@ -262,7 +270,7 @@ def _alignment(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) 
     if frame is None or not rows:
         found.facts["alignment"] = "as the pictures came"
         return
-    chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(FACES, len(rows))).astype(int))]
+    chosen = spread(rows, FACES)
     eyes = FRAMES[frame].eyes()
     distance = float(np.linalg.norm(eyes[1] - eyes[0]))
     texts = []

@@ -1,8 +1,10 @@
 """Reading a dataset folder: pairs.csv and the pictures it names, as files or as members of tar shards."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -11,6 +13,7 @@ from silverpoint.data.shards import is_member, read_member
 from silverpoint.errors import DataError
 from silverpoint.image import read_image, to_grey
 
+T = TypeVar("T")
 PRIORS = ("saliency", "layout", "sketch_saliency", "sketch_layout")
 COLUMNS = ("id", "subset", "split", "photo", "sketch", "style", *PRIORS)
 
@@ -104,6 +107,11 @@ def list_split(dataset: Path, split: str, subset: str | None = None) -> list[Sto
 def read_split(dataset: Path, split: str, subset: str | None = None) -> list[Example]:
     """The same as `list_split`, read into memory."""
     return [stored.load() for stored in list_split(dataset, split, subset)]
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` of the items, evenly from all of them."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).astype(int))]
 
 
 def read_picture(dataset: Path, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from silverpoint.data.alignment import FRAMES
-from silverpoint.data.pairs import read_picture, read_rows
+from silverpoint.data.pairs import read_picture, read_rows, spread
 from silverpoint.data.points import Points, detect_points
 from silverpoint.errors import DataError, FaceError
 from silverpoint.image import write_image
@@ -25,7 +25,7 @@ def preview(dataset: Path, pairs: int = 20) -> Path:
     rows = read_rows(dataset)
     if not rows:
         raise DataError(f"{dataset}: holds no pairs")
-    chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(pairs, len(rows))).astype(int))]
+    chosen = spread(rows, pairs)
     known, frame = read_points(dataset), frame_of(dataset)
     tiles = []
     for row in chosen:

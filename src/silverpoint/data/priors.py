@@ -1,10 +1,13 @@
 """Priors of a face: what is computed once from each picture and kept beside it."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from silverpoint.errors import UsageError
+from silverpoint.faces.layout import parse, part_mask
+from silverpoint.faces.saliency import saliency
 
 KINDS = ("saliency", "layout")
 ASSET = {"saliency": "u2netp", "layout": "bisenet"}
@@ -23,14 +26,11 @@ def version(kind: str) -> str:
 
 
 def predictor(kind: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from a (H, W, 3) uint8 picture to its prior, (H, W) uint8."""
-    if kind == "saliency":
-        from silverpoint.faces.saliency import saliency
+    """The function from a (H, W, 3) uint8 picture to its prior, (H, W) uint8.
 
-        return saliency
-    from silverpoint.data.layout import parse
-
-    return parse
+    It computes on one thread: pairs are shared out to processes.
+    """
+    return partial({"saliency": saliency, "layout": parse}[kind], threads=1)
 
 
 def sketch_prior(kind: str, sketch: np.ndarray, of_photo: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -47,8 +47,6 @@ def sketch_prior(kind: str, sketch: np.ndarray, of_photo: np.ndarray) -> tuple[n
 
 def parsed(layout: np.ndarray, of_photo: np.ndarray) -> bool:
     """Whether a sketch's layout (H, W) is one, judged by itself and by its photo's."""
-    from silverpoint.data.layout import part_mask
-
     face = ("skin", "eyebrows", "eyes", "glasses", "nose", "inner_mouth", "lips")
     for part, least in SHOWN.items():
         photo_share = float((part_mask(of_photo, part) > 0).mean())
