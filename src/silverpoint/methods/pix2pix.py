@@ -53,7 +53,9 @@ class Pix2Pix(Method):
     settings_class = Settings
     directions = ("photo2sketch", "sketch2photo")
     # mirroring, and the jitter of 286 -> 256 (section 6.1)
-    augmentation = Augmentation(scale=(1.0, 1.0), rotation=0.0, shift=15.0, tone=0.0, background=0.0)
+    augmentation = Augmentation(
+        scale=(1.0, 1.0), rotation=0.0, shift=15.0, tone=0.0, background=0.0, skin=0.0
+    )
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
