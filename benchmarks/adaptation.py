@@ -34,6 +34,8 @@ from silverpoint.training.validation import synthesize_examples
 METRICS = ("perceptual_vgg19", "psnr", "ssim", "lpips_alex")
 FEATURES = 256 * 24 * 24  # of relu3_4 at 96x96: what Eq. 4 sums over
 SEEDS = 3  # of the classifier
+HEAD = "{:24s}{:>8s}{:>10s}{:>8s}{:>8s}{:>8s}{:>8s}{:>16s}"
+ROW = "{:24s}{:8.3f}{:10.0f}{:8.2f}{:8.3f}{:8.3f}{:8.2f}{:>16s}"
 
 
 def write_table(dataset: Path) -> None:
@@ -97,7 +99,7 @@ def trivial(train: list[Example], test: list[Example]) -> dict[str, list[np.ndar
 
 
 def compare(args: argparse.Namespace) -> None:
-    test = read(args.target, "test", args.subset)
+    test = read(args.target, "test", args.subset)[: args.limit]
     domains = [read(args.source, "train"), read(args.target, "train"), read(args.source, "val"), test]
     reals = [e.photo for e in test]
     if {e.sketch.shape for part in domains for e in part} != {(96, 96)}:
@@ -115,15 +117,13 @@ def compare(args: argparse.Namespace) -> None:
         if method.name == "dagan":
             gaps[name] = domain_gap(net.net, domains)
     print(f"{len(test)} test sketches, {len(domains[0])} source pairs, {len(domains[1])} target sketches")
-    print(
-        f"{'':24s}{'L_p':>8s}{'L_p sum':>10s}{'PSNR':>8s}{'SSIM':>8s}{'LPIPS':>8s}{'rank-1':>8s}{'domain':>14s}"
-    )
+    print(HEAD.format("", "L_p", "L_p sum", "PSNR", "SSIM", "LPIPS", "rank-1", "domain"))
     for name, fakes in rows.items():
         found = score(fakes, reals, geometry="native", metrics=METRICS)
+        distance, *others = (found[metric] for metric in METRICS)
         gap = "{:.3f} +- {:.3f}".format(*gaps[name]) if name in gaps else ""
         print(
-            f"{name:24s}{found['perceptual_vgg19']:8.3f}{found['perceptual_vgg19'] * FEATURES:10.0f}"
-            f"{found['psnr']:8.2f}{found['ssim']:8.3f}{found['lpips_alex']:8.3f}{rank_one(fakes, reals):8.2f}{gap:>14s}"
+            ROW.format(name, distance, distance * FEATURES, *others, rank_one(fakes, reals), gap), flush=True
         )
     if args.sheet:
         shown = np.linspace(0, len(test) - 1, min(20, len(test))).astype(int)
@@ -147,6 +147,7 @@ def main() -> None:
     measured.add_argument("--source", nargs="+", type=Path, required=True, metavar="DATASET")
     measured.add_argument("--target", nargs="+", type=Path, required=True, metavar="DATASET")
     measured.add_argument("--subset", help="of the target's test pairs, e.g. CUHK")
+    measured.add_argument("--limit", type=int, help="only so many test sketches, for a quick look")
     measured.add_argument("--sheet", type=Path, metavar="PNG", help="twenty results side by side")
     measured.set_defaults(run=compare)
     args = parser.parse_args()
