@@ -1,17 +1,28 @@
 import copy
+import os
+import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
 
+import silverpoint.synthesis.model as wing
+from lab import write_dataset
 from silverpoint.data.batches import Batch
+from silverpoint.data.pairs import read_split
 from silverpoint.losses.graphs import graphs, inter_class_loss, intra_class_loss
 from silverpoint.methods import sdgan
 from silverpoint.methods.sdgan import SDGAN, Settings
 from silverpoint.nets.bisenet import BiSeNet
 from silverpoint.nets.injection import ConstantInjection, InjectionUNet, inject
 from silverpoint.nets.vgg import VGG19
+from silverpoint.training.export import export, load_run
+from silverpoint.training.trainer import RunOptions, Trainer, resumed
+from silverpoint.training.validation import synthesize_examples
 
 SMALL = {"width": 4, "hidden": 4, "discriminator_width": 4, "parser_size": 64}
 SIDE = 256
@@ -268,3 +279,77 @@ def test_without_further_stages_there_are_no_teachers():
     method.start_stage(method.stages()[0])
     assert not method.teachers
     assert len(method.stages()) == 1
+
+
+# ---- from a run to a drawing ---------------------------------------------------------------------------------------
+
+CHEAP = SMALL | {"lambda_perceptual": 0.0, "lambda_bce": 0.0, "graph_features": "image", "stages": 1}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Drawn faces with made-up priors: the person is what is not white, hair above, cloth below."""
+    root = write_dataset(tmp_path_factory.mktemp("sdgan") / "data", train=1, val=1)
+    header, *rows = (root / "pairs.csv").read_text().splitlines()
+    columns = ["saliency", "layout", "sketch_saliency", "sketch_layout"]
+    for column in columns:
+        saliency, layout = made_up_priors()
+        Image.fromarray(saliency if "saliency" in column else layout).save(root / f"{column}.png")
+    files = ",".join(f"{column}.png" for column in columns)
+    (root / "pairs.csv").write_text(
+        "\n".join([f"{header},{','.join(columns)}", *(f"{r},{files}" for r in rows)])
+    )
+    return root
+
+
+def made_up_priors():
+    layout = np.zeros((80, 64), np.uint8)
+    layout[10:40, 10:54], layout[40:60, 16:48], layout[60:, 8:56] = 11, 1, 10
+    return (layout > 0).astype(np.uint8) * 255, layout
+
+
+def trainer(dataset, out):
+    options = RunOptions((str(dataset),), accelerator="cpu", save_minutes=0.0, select="ssim")
+    return Trainer("sdgan", Settings(**CHEAP, n_epochs=2, n_epochs_decay=0), options, out)
+
+
+def test_a_run_stopped_in_its_second_stage_goes_on_there_and_draws_without_torch(
+    dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))  # validation goes without LPIPS
+    monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
+    trainer(dataset, tmp_path / "whole").fit()
+    update = Trainer._update
+
+    def interrupted(self, stage, step, total, batch):
+        if stage.name == "cycle1" and step == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, stage, step, total, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(dataset, tmp_path / "run").fit()
+    resumed(tmp_path / "run").fit(resume=True)
+    whole, run = (load_file(tmp_path / r / "checkpoints" / "last.safetensors") for r in ("whole", "run"))
+    assert same(whole, run)
+
+    # each stage's networks by name; the first stage's are the second's teachers
+    (method, first), (_, last) = (load_run(tmp_path / "run", f"stage-{s}") for s in ("initial", "cycle1"))
+    teacher = {k.split("net.")[1]: v for k, v in run.items() if k.startswith("method.teachers.sketch2photo.")}
+    assert same(teacher, first["photo2sketch"].net.state_dict())
+    assert not same(last["photo2sketch"].state_dict(), first["photo2sketch"].state_dict())
+
+    example = read_split(dataset, "val")[0]
+    saliency, layout = made_up_priors()
+    monkeypatch.setattr(wing, "PRIORS", {"saliency": lambda image: saliency, "layout": lambda image: layout})
+    for direction, checkpoint in (("photo2sketch", "stage-initial"), ("sketch2photo", "stage-cycle1")):
+        path = tmp_path / f"{direction}.onnx"
+        export(tmp_path / "run", path, direction=direction, checkpoint=checkpoint, half=False)
+        model = wing.Model(path)
+        assert model.card.priors == ("saliency", "layout")
+        assert (model.card.framing, model.card.fill) == ("pad256", "white")
+        source = example.photo if direction == "photo2sketch" else np.stack([example.sketch] * 3, -1)
+        net = (first if checkpoint == "stage-initial" else last)[direction]
+        expected = synthesize_examples(method, net, [example], direction, torch.device("cpu"))[0]
+        assert np.abs(model.draw(source[None])[0].astype(int) - expected).max() <= 1

@@ -130,9 +130,8 @@ class SDGAN(Method):
             {d: PatchGAN(4 + settings.saliency, settings.discriminator_width) for d in self.directions}
         )
         self._begin_anew()
-        self.teachers = (
-            nn.ModuleDict()
-        )  # generators of the stage before, by the direction that learns from them
+        # generators of the stage before, by the direction that learns from them
+        self.teachers = nn.ModuleDict()
         self._observers: dict[str, nn.Module] = {}  # not part of the checkpoint
 
     # ---- stages ------------------------------------------------------------------------------------------------
@@ -207,7 +206,7 @@ class SDGAN(Method):
 
     def _look(self, image: Tensor, layout: Tensor | None) -> Impression:
         """One pass of each frozen network serves every loss. `layout` is the source's, for either image (Fig. 3)."""
-        s, seen = self.settings, (image + 1) / 2
+        s, seen = self.settings, (image.float() + 1) / 2
         taps = [*PERCEPTUAL] if s.lambda_perceptual else []
         graphical = bool(s.lambda_iag or s.lambda_itg)
         if graphical and s.graph_features == "vgg":
