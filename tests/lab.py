@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -14,16 +15,27 @@ from silverpoint.data.augment import Augmentation
 from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, Stage, setting
 
 
-def write_dataset(root: Path, train: int, val: int = 0, size: tuple[int, int] = (64, 80)) -> Path:
-    """A dataset folder as `silverpoint prepare` makes it."""
+def write_dataset(
+    root: Path, train: int, val: int = 0, size: tuple[int, int] = (64, 80), masks: bool = False
+) -> Path:
+    """A dataset folder as `silverpoint prepare` makes it.
+
+    With `masks` every photo has a person in its left half, every sketch in its upper half.
+    """
     for folder in ("photos", "sketches"):
         (root / folder).mkdir(parents=True)
-    rows = ["id,subset,split,photo,sketch,style"]
+    priors = ("saliency", "sketch_saliency") if masks else ()
+    rows = [",".join(["id,subset,split,photo,sketch,style", *priors])]
+    for name, half in zip(priors, (np.s_[:, : size[0] // 2], np.s_[: size[1] // 2]), strict=False):
+        mask = np.zeros(size[::-1], np.uint8)
+        mask[half] = 255
+        Image.fromarray(mask).save(root / f"{name}.png")
     for i in range(train + val):
         for folder, image in zip(("photos", "sketches"), draw_pair(i, size), strict=True):
             Image.fromarray(image).save(root / folder / f"p{i}.png")
         split = "train" if i < train else "val"
-        rows.append(f"p{i},mine,{split},photos/p{i}.png,sketches/p{i}.png,mine")
+        row = f"p{i},mine,{split},photos/p{i}.png,sketches/p{i}.png,mine"
+        rows.append(",".join([row, *(f"{name}.png" for name in priors)]))
     (root / "pairs.csv").write_text("\n".join(rows) + "\n")
     return root
 

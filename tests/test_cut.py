@@ -121,6 +121,6 @@ def test_a_run_trains_and_its_model_file_draws(tmp_path, monkeypatch):
     options = RunOptions((str(dataset),), accelerator="cpu", select="ssim")
     metrics = Trainer("cut", build_settings(Settings, values), options, tmp_path / "run").fit()
     assert 0 < metrics["photo2sketch"]["ssim"] < 1
-    assert export(tmp_path / "run", tmp_path / "cut.onnx", half=False) < 1e-4
+    assert export(tmp_path / "run", tmp_path / "cut.onnx", bits=32).difference < 1e-4
     about = json.loads(onnx.load(tmp_path / "cut.onnx").metadata_props[0].value)
     assert (about["method"], about["priors"], about["size_multiple"]) == ("cut", [], 4)

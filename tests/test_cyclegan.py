@@ -198,7 +198,7 @@ def test_a_run_resumes_bit_for_bit_with_its_pools_and_is_exported(dataset, tmp_p
     assert whole.keys() == run.keys()
     assert whole["method.fake_A_pool.images"].shape == (3, 3, 32, 32)
     assert all(torch.equal(whole[k], run[k]) for k in whole)
-    assert export(tmp_path / "run", tmp_path / "m.onnx", direction="photo2sketch", half=False) < 1e-4
+    assert export(tmp_path / "run", tmp_path / "m.onnx", direction="photo2sketch", bits=32).difference < 1e-4
 
 
 def test_the_names_of_the_authors_settings_are_known():

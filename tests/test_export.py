@@ -2,26 +2,30 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import silverpoint.methods.method as registry
 import silverpoint.synthesis.model as wing
+import silverpoint.training.export as training_export
 from drawn import draw_pair
 from lab import write_dataset
 from silverpoint.cli.main import main
 from silverpoint.data.pairs import read_split
-from silverpoint.errors import DataError, ModelError, UsageError
+from silverpoint.errors import DataError, ModelError, RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, setting
+from silverpoint.nets.seresnet import DilatedSEResNet
 from silverpoint.synthesis.model import Model
-from silverpoint.training.export import export, load_run, load_synthesizer
+from silverpoint.training.dilation import PhasedConv2d, undilate
+from silverpoint.training.export import _store, export, load_run, load_synthesizer
 from silverpoint.training.settings import build_settings
 from silverpoint.training.trainer import RunOptions, Trainer
 from silverpoint.training.validation import synthesize_examples
@@ -73,33 +77,13 @@ class GuidedMethod(Method):
         return self.nets[direction]
 
 
-def with_masks(dataset: Path, columns=("saliency", "sketch_saliency")) -> Path:
-    """The dataset's photos have a person in their left half, its sketches in their upper half."""
-    table = dataset / "pairs.csv"
-    header, *rows = table.read_text().splitlines()
-    mask = np.zeros((80, 64), np.uint8)
-    mask[:, :32] = 255
-    Image.fromarray(mask).save(dataset / "saliency.png")
-    mask = np.zeros((80, 64), np.uint8)
-    mask[:40] = 255
-    Image.fromarray(mask).save(dataset / "sketch_saliency.png")
-    names = [n for n in header.split(",") if n not in columns]
-    kept = [i for i, n in enumerate(header.split(",")) if n not in columns]
-    lines = [",".join([*names, *columns])]
-    for row in rows:
-        cells = row.split(",")
-        lines.append(",".join([*(cells[i] for i in kept), *(f"{c}.png" for c in columns)]))
-    table.write_text("\n".join(lines) + "\n")
-    return dataset
-
-
 @pytest.fixture(scope="module")
 def guided_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("guided")
-    write_dataset(root / "dataset", train=2, val=2)
+    dataset = write_dataset(root / "dataset", train=2, val=2, masks=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._REGISTRY, "guided", lambda: GuidedMethod)
-        options = RunOptions((str(with_masks(root / "dataset")),), accelerator="cpu", select="ssim")
+        options = RunOptions((str(dataset),), accelerator="cpu", select="ssim")
         Trainer("guided", GuidedSettings(), options, root / "run").fit()
         yield root
 
@@ -119,7 +103,7 @@ def test_a_prior_is_an_input_of_the_model_file_that_the_users_wing_supplies(
     guided_run, tmp_path, monkeypatch, direction
 ):
     path = tmp_path / "guided.onnx"
-    assert export(guided_run / "run", path, direction=direction, half=False) < 1e-3
+    assert export(guided_run / "run", path, direction=direction, bits=32).difference < 1e-3
     card = json.loads(onnx.load(path).metadata_props[0].value)
     assert card["priors"] == ["saliency"]
     seen = []
@@ -171,18 +155,16 @@ def finished(dataset, tmp_path_factory):
         "n_epochs": 1,
         "n_epochs_decay": 0,
     }
-    settings = build_settings(method_class("pencil").settings_class, tiny | {"batch_size": 2})
-    Trainer("pencil", settings, RunOptions((str(dataset),), accelerator="cpu", select="ssim"), out).fit()
+    values = build_settings(method_class("pencil").settings_class, tiny | {"batch_size": 2})
+    Trainer("pencil", values, RunOptions((str(dataset),), accelerator="cpu", select="ssim"), out).fit()
     return out
 
 
 def test_the_model_file_agrees_with_torch_and_says_what_it_is(finished, tmp_path):
-    full = export(finished, tmp_path / "full.onnx", half=False)
-    half = export(finished, tmp_path / "half.onnx", about={"licence": "research"})
-    assert full < 1e-4
-    assert half < 2e-2
-    sizes = [(tmp_path / f"{n}.onnx").stat().st_size for n in ("half", "full")]
-    assert sizes[0] < 0.55 * sizes[1]
+    exported = export(finished, tmp_path / "half.onnx", about={"licence": "research"})
+    assert exported.difference < 2e-2
+    assert exported.seconds > 0
+    assert exported.torch_seconds > 0
     metadata = json.loads(onnx.load(tmp_path / "half.onnx").metadata_props[0].value)
     assert metadata["licence"] == "research"
     assert metadata["direction"] == "photo2sketch"
@@ -190,9 +172,7 @@ def test_the_model_file_agrees_with_torch_and_says_what_it_is(finished, tmp_path
 
 
 def test_the_model_file_draws_batches_of_any_size(finished, tmp_path):
-    import onnxruntime
-
-    export(finished, tmp_path / "m.onnx", half=False)
+    export(finished, tmp_path / "m.onnx", bits=32)
     _, nets = load_run(finished)
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     photo, style = torch.rand(3, 3, 64, 112) * 2 - 1, torch.eye(1).repeat(3, 1)
@@ -216,3 +196,114 @@ def test_the_command_writes_every_image_of_a_split_by_its_id(dataset, finished, 
     assert sorted(p.stem for p in (tmp_path / "fakes").iterdir()) == sorted(
         line.split(",")[0] for line in (dataset / "pairs.csv").read_text().splitlines() if ",val," in line
     )
+
+
+@pytest.mark.parametrize(("bits", "worst", "share"), [(16, 2e-2, 0.55), (8, 0.4, 0.33)])
+def test_weights_are_stored_in_fewer_bits_and_what_it_costs_is_measured(
+    dataset, finished, tmp_path, bits, worst, share
+):
+    whole = export(finished, tmp_path / "32.onnx", bits=32)
+    small = export(finished, tmp_path / "small.onnx", bits=bits, judged_on=read_split(dataset, "val"))
+    assert whole.difference < 1e-4
+    assert whole.difference < small.difference < worst
+    sizes = [(tmp_path / name).stat().st_size for name in ("small.onnx", "32.onnx")]
+    assert sizes[0] < share * sizes[1]
+    card = json.loads(onnx.load(tmp_path / "small.onnx").metadata_props[0].value)
+    assert card["bits"] == bits
+    assert card["metrics"]["ssim"] == pytest.approx(small.metrics["ssim"], abs=1e-4)
+    assert small.metrics["ssim"] != small.torch_metrics["ssim"]
+    assert small.metrics["ssim"] == pytest.approx(small.torch_metrics["ssim"], abs=0.05)
+    assert Model(tmp_path / "small.onnx").draw(draw_pair(0)[0][None]).shape == (1, 250, 200)
+
+
+def test_weights_of_eight_bits_are_within_half_a_step_of_their_channels_scale():
+    weight = np.random.default_rng(0).normal(0, [[1.0], [50.0]], (2, 600)).astype(np.float32)
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["w"], ["y"])],
+        "one",
+        [],
+        [value("y", onnx.TensorProto.FLOAT, [2, 600])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    _store(model, 8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    steps = np.abs(weight).max(1, keepdims=True) / 127
+    assert (np.abs(session.run(None, {})[0] - weight) <= 0.5001 * steps).all()
+
+
+def test_a_graph_that_does_not_agree_with_torch_is_not_written(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_export, "_difference", lambda *_: 0.5)
+    with pytest.raises(RunError, match="differs from torch"):
+        export(finished, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_size_agreement_speed_and_scores_and_nothing_else(
+    dataset, finished, tmp_path, capfd
+):
+    model = str(tmp_path / "m.onnx")
+    assert main(["export", str(finished), "--out", model, "--data", str(dataset), "--split", "val"]) == 0
+    said = capfd.readouterr()
+    assert "agrees with torch" in said.out
+    assert " ms, in torch " in said.out
+    assert "ssim: " in said.out
+    assert said.err == ""
+
+
+# ---- dilated convolutions ----------------------------------------------------------------------------------------
+
+
+@given(
+    height=st.integers(9, 24),
+    width=st.integers(9, 24),
+    dilation=st.integers(2, 4),
+    padding=st.integers(0, 5),
+    kernel=st.sampled_from([2, 3]),
+    groups=st.sampled_from([1, 2]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_dilated_convolution_over_phases_is_the_same_function(
+    height, width, dilation, padding, kernel, groups
+):
+    conv = nn.Conv2d(4, 6, kernel, dilation=dilation, padding=padding, groups=groups)
+    x = torch.randn(2, 4, height, width)
+    torch.testing.assert_close(PhasedConv2d(conv)(x), conv(x), atol=1e-5, rtol=1e-4)
+
+
+def test_only_dilated_convolutions_are_replaced():
+    net = nn.Sequential(
+        nn.Conv2d(2, 2, 3, padding=1),
+        nn.Sequential(nn.Conv2d(2, 2, 3, dilation=2, padding=2), nn.Conv2d(2, 2, 3, stride=2, dilation=2)),
+    )
+    x = torch.randn(1, 2, 16, 16)
+    expected = net(x)
+    undilate(net)
+    kinds = [type(m) for m in net.modules() if not isinstance(m, nn.Sequential)]
+    assert kinds == [nn.Conv2d, PhasedConv2d, nn.Conv2d]
+    torch.testing.assert_close(net(x), expected)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (60, 84)])
+def test_a_dilated_network_is_exported_without_dilation_for_any_size(size):
+    class Students(nn.Module):
+        size_multiple = 4
+
+        def __init__(self):
+            super().__init__()
+            self.net = DilatedSEResNet(width=4, blocks=2)
+
+        def forward(self, source, style):
+            return self.net(source)[0]
+
+    torch.manual_seed(0)
+    net = Students().eval()
+    model = training_export._to_onnx(net, (torch.rand(2, 3, 64, 96), torch.ones(2, 1)), "photo2sketch")
+    dilations = [list(a.ints) for n in model.graph.node for a in n.attribute if a.name == "dilations"]
+    assert all(d == [1, 1] for d in dilations)
+    assert (
+        training_export._difference(model, net, (torch.rand(1, 3, *size), torch.ones(1, 1)), ("style",))
+        < 1e-4
+    )
+    assert sum(isinstance(m, nn.Conv2d) and m.dilation == (2, 2) for m in net.modules()) == 4  # net as it was

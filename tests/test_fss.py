@@ -324,6 +324,6 @@ def test_a_run_learns_the_structure_then_to_draw_and_its_model_file_takes_the_la
     sheets = {path.name.split("-")[0]: Image.open(path).size for path in (run / "samples").iterdir()}
     assert sheets["rcs"][1] == 3 * 250  # photo, hair, face
     assert sheets["photo2sketch"][1] == 4 * 250  # photo, drawing, sketch, samples
-    assert export(run, tmp_path / "fss.onnx", half=False) < 1e-4
+    assert export(run, tmp_path / "fss.onnx", bits=32).difference < 1e-4
     about = json.loads(onnx.load(tmp_path / "fss.onnx").metadata_props[0].value)
     assert about["priors"] == ["layout"]

@@ -279,7 +279,7 @@ def test_the_model_file_holds_the_memory_and_takes_the_photo_alone(tmp_path):
     assert torch.equal(averages["photo2sketch"].memory.keys, net.generator.memory.keys)
     assert int((net.generator.memory.idle < 2).sum()) > 0  # it has moved
 
-    assert export(run, tmp_path / "m.onnx", half=False) < 1e-4
+    assert export(run, tmp_path / "m.onnx", bits=32).difference < 1e-4
     model = onnx.load(tmp_path / "m.onnx")
     assert json.loads(model.metadata_props[0].value)["method"] == "mostnet"
     used = {name for node in model.graph.node for name in node.input}

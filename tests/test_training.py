@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch import nn
 
 import silverpoint.methods.method as registry
 from lab import SmallGAN, SmallSettings, TwoWay, write_dataset
@@ -223,9 +224,10 @@ def test_a_resumed_run_takes_what_may_change_and_refuses_the_rest(dataset, finis
 
 
 def test_a_resumed_run_refuses_other_training_pairs(dataset, finished, tmp_path):
-    other = write_dataset(tmp_path / "other", train=5)
+    other, before = write_dataset(tmp_path / "other", train=5), (finished / "settings.yaml").read_text()
     with pytest.raises(RunError, match="other training pairs"):
         resumed(finished, datasets=(str(other),)).fit(resume=True)
+    assert (finished / "settings.yaml").read_text() == before
 
 
 def test_a_run_begins_with_the_networks_of_another(dataset, finished, tmp_path):
@@ -404,6 +406,41 @@ def test_every_optimizer_has_its_own_rate_under_one_schedule(dataset, tmp_path, 
     assert [s["discriminator"] for s in seen] == pytest.approx([0.005 * f for f in factors])
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_a_run_in_fewer_bits_keeps_weights_in_32_and_resumes_bit_for_bit(
+    dataset, tmp_path, monkeypatch, precision
+):
+    trainer(dataset, tmp_path / "whole", precision=precision).fit()
+    update = Trainer._update
+
+    def interrupted(self, stage, step, total, batch):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, stage, step, total, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(dataset, tmp_path / "run", precision=precision).fit()
+    resumed(tmp_path / "run").fit(resume=True)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+    kinds = {t.dtype for key, t in weights(tmp_path / "run").items() if key.startswith("method")}
+    assert kinds == {torch.float32}
+    state = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors")[1]
+    assert ("scale" in state["precision"]) == (precision == "16-mixed")
+
+
+def test_compile_reaches_every_network_and_none_twice(dataset, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    run = trainer(dataset, tmp_path / "run", "twoway", compile=True)
+    run.fit()
+    nets = run.method.nets
+    assert compiled.count(nets["photo2sketch"]) == 1
+    assert compiled.count(nets["sketch2photo"]) == 1  # made anew in its stage
+    assert not any(isinstance(module, nn.ModuleDict) for module in compiled)
+
+
 def test_a_step_never_waits_for_the_device(dataset, tmp_path, monkeypatch):
     """Reading a value of a tensor waits for the device; between log lines nobody does, but those who make batches."""
     run, reads = trainer(dataset, tmp_path / "run", save_minutes=60, validate_epochs=99), []
@@ -519,3 +556,4 @@ def test_a_run_that_cannot_begin_is_one_clear_line(capsys, tmp_path, monkeypatch
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []

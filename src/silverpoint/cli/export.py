@@ -24,7 +24,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--checkpoint", default="last", help="last, best or, of a method of stages, stage-NAME (default last)"
     )
-    parser.add_argument("--full", action="store_true", help="store weights in 32 bits instead of 16")
+    parser.add_argument(
+        "--bits", type=int, choices=(32, 16, 8), default=16, help="that a weight is stored in (default 16)"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATASET",
+        help="measure the file, and what storing it cost, on these pairs",
+    )
+    parser.add_argument("--split", default="test", help="of --data: train, val or test (default test)")
+    parser.add_argument("--subset", help="of --data: only this subset, e.g. CUHK")
     parser.add_argument(
         "--about", default="{}", metavar="JSON", help="more metadata: name, dataset, licence, ..."
     )
@@ -32,6 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from silverpoint.data.pairs import read_split
     from silverpoint.errors import UsageError
     from silverpoint.training.export import export
 
@@ -39,14 +50,18 @@ def run(args: argparse.Namespace) -> int:
         about = json.loads(args.about)
     except ValueError as error:
         raise UsageError(f"--about is not JSON: {error}") from None
-    difference = export(
+    exported = export(
         args.source,
         args.out,
         direction=args.direction,
         checkpoint=args.checkpoint,
-        half=not args.full,
+        bits=args.bits,
+        judged_on=read_split(args.data, args.split, args.subset) if args.data else (),
         about=about,
     )
     size = args.out.stat().st_size / 1e6
-    print(f"{args.out}: {size:.1f} MB, agrees with torch to {difference:.1e}")
+    print(f"{args.out}: {size:.1f} MB, agrees with torch to {exported.difference:.1e}")
+    print(f"one picture: {exported.seconds * 1e3:.0f} ms, in torch {exported.torch_seconds * 1e3:.0f} ms")
+    for name, value in exported.metrics.items():
+        print(f"{name}: {value:.4f}, in torch {exported.torch_metrics[name]:.4f}")
     return 0

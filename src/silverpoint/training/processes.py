@@ -90,7 +90,8 @@ class Agreement:
         for parameter, piece in zip(parameters, pieces[1:], strict=True):
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)
-            parameter.grad.copy_(piece.view_as(parameter))  # in its memory layout, which a fused Adam relies on
+            # copied, to keep the parameter's memory layout: a fused Adam walks both
+            parameter.grad.copy_(piece.view_as(parameter))
         return pieces[0]
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -70,8 +71,12 @@ class Trainer:
         torch.backends.cudnn.benchmark = not self.options.deterministic  # crops are of one size
         self.fabric.launch()
         self.all = Agreement(self.fabric)
-        loaded, state = self._open_folder(resume)
+        last = self._last(resume)
         self._build()
+        loaded, state = read_checkpoint(last) if resume else ({}, {})
+        if resume:
+            self._refuse_another_run(state)
+        self._write_folder()
         stages = self.method.stages()
         first, step = (state["stage"], state["step"]) if resume else (0, 0)
         per_epoch = self.batches.steps_per_epoch
@@ -105,6 +110,7 @@ class Trainer:
             self.method: Method = method_class(self.method_name)(self.settings, styles)
         self.method.reduce = self.all.mean
         self.averages: dict[str, Average] = {}
+        self.compiled: WeakSet[nn.Module] = WeakSet()
         self.batches = Batches(
             train,
             styles,
@@ -236,7 +242,7 @@ class Trainer:
             self.averages |= {d: Average(method.synthesizer(d), decay) for d in self.trained}
         self.best = math.inf  # metrics of another stage are not to be compared with
         if self.options.compile:
-            _compile(method)
+            _compile(method, self.compiled)
 
     def _synthesizer(self, direction: str) -> nn.Module:
         average = self.averages.get(direction)
@@ -293,13 +299,16 @@ class Trainer:
 
     # ---- the run folder ------------------------------------------------------------------------------------------
 
-    def _open_folder(self, resume: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Returns the tensors and the state of the last checkpoint of a run that is resumed."""
+    def _last(self, resume: bool) -> Path:
+        """The path of the last checkpoint, which must be there if the run is resumed, and not else."""
         last = self.checkpoints / "last.safetensors"
         if resume and not last.is_file():
             raise RunError(f"{last}: nothing to resume; start the run without --resume")
         if last.exists() and not resume:
             raise RunError(f"{self.out}: holds a run already; add --resume or choose another --out")
+        return last
+
+    def _write_folder(self) -> None:
         self.fabric.barrier()
         if self.fabric.is_global_zero:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -313,9 +322,6 @@ class Trainer:
             environment = describe_environment(self.fabric.device)
             write_whole(self.out / "settings.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
             write_whole(self.out / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
-        if not resume:
-            return {}, {}
-        return read_checkpoint(last)
 
     def _save(self, stage: int, step: int, name: str = "last") -> None:
         if not self.fabric.is_global_zero:
@@ -341,18 +347,21 @@ class Trainer:
         keep = self.options.keep if name == "last" else 1
         write_checkpoint(self.checkpoints / f"{name}.safetensors", tensors, state, keep)
 
-    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """The stage's networks, averages and optimizers as a checkpoint has them."""
+    def _refuse_another_run(self, state: dict[str, Any]) -> None:
+        """A checkpoint goes on with the processes and pairs it began with: batches and steps would differ."""
         if state.get("processes", 1) != self.fabric.world_size:
             raise RunError(
                 f"{self.out}: began with {state['processes']} processes and goes on with as many, not "
-                f"{self.fabric.world_size}: batches and steps would differ"
+                f"{self.fabric.world_size}"
             )
         if state.get("data", self._fingerprint()) != self._fingerprint():
             raise RunError(
                 f"{self.out}: began with other training pairs than are in {', '.join(self.options.datasets)} now; "
                 "begin a new run with --start-from"
             )
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """The stage's networks, averages and optimizers as a checkpoint has them."""
         load_into(self.method, "method", tensors)
         for direction, average in self.averages.items():
             load_into(average.module, f"average/{direction}.module", tensors)
@@ -464,12 +473,14 @@ def _seed(*entropy: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
-def _compile(module: nn.Module) -> None:
+def _compile(module: nn.Module, done: WeakSet[nn.Module]) -> None:
+    """Compile the networks of a method; those that are `done` stay as they are in its next stage."""
     for child in module.children():
         if isinstance(child, (nn.ModuleDict, nn.ModuleList)):
-            _compile(child)
-        else:
+            _compile(child, done)
+        elif child not in done:
             child.compile()
+            done.add(child)
 
 
 def resumed(out: Path, **options: Any) -> Trainer:
