@@ -14,6 +14,7 @@ import silverpoint.synthesis.model as wing
 from lab import write_dataset
 from silverpoint.data.batches import Batch
 from silverpoint.data.pairs import read_split
+from silverpoint.errors import UsageError
 from silverpoint.losses.graphs import graphs, inter_class_loss, intra_class_loss
 from silverpoint.methods import sdgan
 from silverpoint.methods.sdgan import SDGAN, Settings
@@ -131,7 +132,7 @@ def test_each_loss_is_its_equation():
             )
             for x in (fake, batch.sketch)
         ]
-        groups = sdgan._groups(fake.device).float()
+        groups = method.groups.float()
         fake_parts, real_parts = (torch.einsum("kn,bnhw->bkhw", groups, x.softmax(1)) for x in logits)
         masks = priors["layout"][:, :, ::2, ::2]
         fake_graphs, real_graphs = (graphs(x["relu2_2"] / sdgan.GRAPH_SCALE, masks) for x in seen)
@@ -272,6 +273,11 @@ def test_a_checkpoint_of_any_stage_fits_the_method_that_has_come_so_far():
         loaded.load_state_dict(method.state_dict())
     assert same(loaded.state_dict(), method.state_dict())
     assert {k.split(".")[0] for k in loaded.state_dict()} == {"generators", "discriminators", "teachers"}
+
+
+def test_a_crop_the_networks_cannot_take_is_refused():
+    with pytest.raises(UsageError, match="multiple of 256, not 128"):
+        small(framing="crop", crop_size=128)
 
 
 def test_without_further_stages_there_are_no_teachers():

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
-from silverpoint.data.framing import FILLS, FRAMINGS
+from silverpoint.data.framing import FILLS, FRAMINGS, training_side
+from silverpoint.errors import UsageError
 from silverpoint.faces.layout import PART_OF_CLASS, PARTS
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.graphs import Graphs, graphs, inter_class_loss, intra_class_loss
@@ -123,6 +124,9 @@ class SDGAN(Method):
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
+        side = training_side(settings.framing, settings.crop_size)
+        if side % InjectionUNet.size_multiple:
+            raise UsageError(f"crop_size must be a multiple of {InjectionUNet.size_multiple}, not {side}")
         asked = _batch_priors(settings)
         self.priors = (*asked, *(f"sketch_{name}" for name in asked))
         self.generators = nn.ModuleDict({d: Synthesizer(d, settings) for d in self.directions})
@@ -133,6 +137,10 @@ class SDGAN(Method):
         # generators of the stage before, by the direction that learns from them
         self.teachers = nn.ModuleDict()
         self._observers: dict[str, nn.Module] = {}  # not part of the checkpoint
+        # which of the parser's 19 classes each part takes in
+        groups = torch.tensor(PART_OF_CLASS) == torch.arange(len(PARTS))[:, None]
+        self.register_buffer("groups", groups, persistent=False)
+        self.groups: Tensor
 
     # ---- stages ------------------------------------------------------------------------------------------------
 
@@ -223,7 +231,7 @@ class SDGAN(Method):
                 seen = F.interpolate(seen, size, mode="bilinear", align_corners=False, antialias=True)
             parser = cast(BiSeNet, self._observer("parser", image))
             logits = parser.coarse(seen.expand(-1, 3, -1, -1))
-            parts = log_odds(logits, _groups(image.device))
+            parts = log_odds(logits, self.groups)
         return Impression(features, graph, parts)
 
     def _compare(self, fake: Impression, real: Impression) -> dict[str, Tensor]:
@@ -275,9 +283,3 @@ def _batch_priors(settings: Settings) -> tuple[str, ...]:
     """The priors of a photo, or of a sketch, that training takes in: the graphs need a layout, too."""
     layout = settings.injection or settings.lambda_iag > 0 or settings.lambda_itg > 0
     return ("saliency",) * settings.saliency + ("layout",) * layout
-
-
-def _groups(device: torch.device) -> Tensor:
-    """(12, 19) bool: which of the parser's classes each part takes in."""
-    part_of_class = torch.as_tensor(PART_OF_CLASS, device=device)
-    return part_of_class == torch.arange(len(PARTS), device=device)[:, None]
