@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.signal import convolve2d
 from torch import Tensor
 
 from silverpoint.metrics import fsim, fsimc
 from silverpoint.metrics.fsim import feature_maps, similarity
-from silverpoint.metrics.phase_congruency import phase_congruency
+from silverpoint.metrics.phase_congruency import _median, phase_congruency
 
 
 def phasecong2(im: np.ndarray) -> np.ndarray:
@@ -171,6 +173,25 @@ def test_phase_congruency_agrees_pixel_by_pixel(photo: Image.Image, size: tuple[
     )  # torch's median is the lower
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+@given(
+    count=st.integers(1, 3000),
+    seed=st.integers(0, 999),
+    kind=st.sampled_from(["spread", "tied", "sorted", "far"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_quick_median_is_the_median(count: int, seed: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.rayleigh(10, count)
+    if kind == "tied":
+        values = values.round(-1)
+    elif kind == "sorted":
+        values.sort()
+    elif kind == "far":  # the sample misleads: one value in many is elsewhere, just where the sample looks
+        values[:: max(1, count // 512)] += 1000
+    found = torch.from_numpy(values)
+    assert _median(found) == found.median()
 
 
 def test_single_precision_is_enough(photo: Image.Image) -> None:

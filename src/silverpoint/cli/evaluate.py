@@ -186,7 +186,7 @@ def options_of(args: argparse.Namespace, names: tuple[str, ...], progress: Progr
         metrics=names,
         embedder=args.embedder,
         device=args.device,
-        store=None if args.no_cache else Store(),
+        store=Store() if args.no_cache else Store.in_cache(),
         progress=progress,
     )
 
@@ -278,7 +278,8 @@ class Contender:
         from silverpoint.training.validation import synthesize_examples
 
         method, direction, net = self.run
-        images = synthesize_examples(method, net, examples, direction, torch.device("cpu"))
+        device = torch.device(options.device)
+        images = synthesize_examples(method, net.to(device), examples, direction, device)
         return dict(enumerate(images))
 
 
@@ -329,9 +330,9 @@ def _identity(report: dict[str, Any]) -> list[str]:
     if "embedder" not in found:
         return []
     from silverpoint.assets import ASSETS
-    from silverpoint.recognition import EMBEDDER_ASSETS
+    from silverpoint.recognition import EMBEDDERS
 
-    asset = ASSETS[EMBEDDER_ASSETS[found["embedder"]]]
+    asset = ASSETS[EMBEDDERS[found["embedder"]].asset]
     lines = [f"faces by {found['embedder']} ({asset.licence}{'; ' + asset.terms if asset.terms else ''})"]
     texts = {
         "real_to_fake": "real looked up among synthesised",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from silverpoint import __version__
 from silverpoint.errors import DataError, ImageError
 from silverpoint.metrics.folders import Images, Pairing, images_by_stem, pair_folders
 from silverpoint.metrics.images import CROP_HEIGHT, CROP_WIDTH, Geometry
@@ -26,7 +27,7 @@ from silverpoint.metrics.measure import (
 from silverpoint.metrics.reference import Reference
 from silverpoint.metrics.rivals import rivals
 from silverpoint.metrics.store import Store
-from silverpoint.recognition import EMBEDDER_ASSETS, ranks
+from silverpoint.recognition import EMBEDDERS, ranks
 
 Folder = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]  # what is measured, pairs done since the last call, of how many
@@ -43,7 +44,7 @@ class Options:
     embedder: str = "lightcnn"
     false_accept_rate: float = 1e-3
     device: str = "cpu"
-    store: Store | None = None
+    store: Store = field(default_factory=Store)  # of this report alone, unless it has a folder
     progress: Progress | None = None
 
     def measure(self, what: str, fake: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Measurements:
@@ -122,7 +123,7 @@ def evaluate_images(
     `networks` the sha256 of each network used, `images` every pair's values.
     """
     floors = floors or Floors()
-    found = options.measure("images", fake, reference.real)
+    found = options.measure("images", reference.like_real(fake), reference.real)
     report = options.summarise(found)
     if floors.input_faces is not None and found.fake_faces is not None:
         scores = found.fake_faces.astype(np.float64) @ floors.input_faces.astype(np.float64).T
@@ -133,7 +134,7 @@ def evaluate_images(
     report["ceilings"] = {} if floors.training is None else {"training": floors.training}
     report["colour"] = options.colour
     report["fill"] = options.fill if options.geometry == "padded256" else None
-    report["networks"] = _networks(report, options)
+    report["networks"], report["silverpoint"] = _networks(report, options), __version__
     report["images"] = _per_image(reference.names, found)
     report["missing"], report["failed"] = {"fake": [], "real": []}, {}
     return report
@@ -222,7 +223,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _networks(report: dict[str, Any], options: Options) -> dict[str, str]:
     """The sha256 of every network that a number of the report came from."""
-    known = NETWORK_ASSETS | dict.fromkeys(OF_FACES, (EMBEDDER_ASSETS[options.embedder],))
+    known = NETWORK_ASSETS | dict.fromkeys(OF_FACES, (EMBEDDERS[options.embedder].asset,))
     used = [name for name in options.metrics if report[name] is not None]
     return {network: checksum(network) for name in used for network in known.get(name, ())}
 

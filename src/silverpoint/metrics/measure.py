@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -113,6 +114,7 @@ def measure(
     # Half precision, in a trainer's autocast region or as TF32, would move FID and LPIPS in their third
     # digit.
     with (
+        store or nullcontext(),  # kept on the way out, also when this is interrupted
         torch.autocast(device.type, enabled=False),
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
     ):
@@ -133,8 +135,6 @@ def measure(
                 crops[1].extend(batch.crops[batch.count :])
             if progress is not None:
                 progress(batch.count)
-    if store is not None:
-        store.save()
     if found.n:
         found.per_image = {name: np.concatenate(values[name]).astype(np.float64) for name in functions}
         if inception is not None:

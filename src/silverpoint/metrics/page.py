@@ -16,7 +16,7 @@ from silverpoint.metrics.bootstrap import Interval
 from silverpoint.metrics.compare import Comparison
 from silverpoint.metrics.measure import HIGHER_IS_BETTER
 from silverpoint.metrics.published import published
-from silverpoint.recognition import EMBEDDER_ASSETS
+from silverpoint.recognition import EMBEDDERS
 
 HEADINGS = {
     "psnr": "PSNR",
@@ -195,7 +195,7 @@ def _curves(comparison: Comparison) -> str:
     if not charts:
         return ""
     options = comparison.options
-    asset = ASSETS[EMBEDDER_ASSETS[options.embedder]]
+    asset = ASSETS[EMBEDDERS[options.embedder].asset]
     note = (
         f"Cumulative match: the share of probes whose own is among the first k of a gallery of "
         f"{len(comparison.reference.names)}. Faces by {options.embedder}, {asset.licence}"

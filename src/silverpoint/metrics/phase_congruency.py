@@ -50,11 +50,22 @@ def _phase_congruency(grey: Tensor, bank: Tensor, noise_gains: list[float]) -> T
         mean_even, mean_odd = (sums / length[:, None])[:, :, None].unbind(dim=1)
         across = (even * mean_odd).addcmul_(odd, mean_even, value=-1).abs_().sum(dim=1)
         # of an even count's two middle values torch takes the lower, the reference their mean: 1e-6 in FSIM
-        threshold = torch.stack([finest.median() for finest in amplitude[:, 0]]) * noise_gain
+        threshold = torch.stack([_median(finest) for finest in amplitude[:, 0]]) * noise_gain
         # the sum over scales of E mean_E + O mean_O - |E mean_O - O mean_E|, less the noise
         energy_all += (energy / length).sub_(across).sub_(threshold[:, None, None]).clamp_(min=0)
         amplitude_all += amplitude.sum(dim=1)
     return energy_all / amplitude_all
+
+
+def _median(values: Tensor) -> Tensor:
+    """What values.median() gives, in half the time: counts what lies below the middle, and sorts only that."""
+    values = values.flatten()
+    rank = (len(values) - 1) // 2
+    few = values.detach()[:: max(1, len(values) // 512)].sort().values
+    low, high = few[len(few) * 2 // 5], few[len(few) * 3 // 5]
+    middle = values[(values >= low) & (values <= high)]
+    rank -= int((values < low).sum())
+    return middle.kthvalue(rank + 1).values if 0 <= rank < len(middle) else values.median()
 
 
 @lru_cache(maxsize=8)

@@ -8,6 +8,7 @@ import numpy as np
 
 from silverpoint.data.pairs import Example, list_split, read_rows
 from silverpoint.errors import DataError
+from silverpoint.image import to_grey
 from silverpoint.metrics.folders import Images, images_by_stem
 
 Pictures = Sequence[np.ndarray]
@@ -44,6 +45,17 @@ class Reference:
             self.training,
             self.training_inputs,
         )
+
+    def like_real(self, images: Pictures) -> list[np.ndarray]:
+        """One image for each real one: grey where that is grey, in three channels where that has three."""
+        found = []
+        for image, real in zip(images, self.real, strict=True):
+            grey = image if image.ndim == 2 else to_grey(image)
+            if real.ndim == 2:
+                found.append(grey)
+            else:
+                found.append(image if image.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2))
+        return found
 
 
 def reference_of_split(

@@ -22,18 +22,18 @@ def rivals(reference: Reference) -> tuple[dict[str, Pictures], dict[str, str]]:
     if reference.inputs is None:
         absent["input"] = "the inputs (--photos) are not given"
     else:
-        found["input"] = _like(reference.inputs, real)
+        found["input"] = reference.like_real(reference.inputs)
     if reference.training is None:
         absent["nearest"] = absent["mean"] = "the training images (--train) are not given"
     elif len({np.shape(image)[:2] for side in (real, reference.training) for image in side}) > 1:
         absent["nearest"] = absent["mean"] = "the images are not of one size"
     else:
-        found["mean"] = mean_picture(reference.training, real)
+        found["mean"] = reference.like_real([mean_picture(reference.training)] * len(real))
         if reference.inputs is None or reference.training_inputs is None:
             absent["nearest"] = "the training inputs (--train-photos) or the inputs (--photos) are not given"
         else:
             nearest = nearest_inputs(reference.inputs, reference.training_inputs)
-            found["nearest"] = _like([reference.training[i] for i in nearest], real)
+            found["nearest"] = reference.like_real([reference.training[i] for i in nearest])
     found["blurred"] = [blurred(image) for image in real]
     order = ("input", "nearest", "mean", "blurred")
     return {name: found[name] for name in order if name in found}, absent
@@ -49,11 +49,9 @@ def nearest_inputs(inputs: Pictures, training_inputs: Pictures) -> np.ndarray:
     return distance.argmin(axis=1)
 
 
-def mean_picture(training: Pictures, real: Pictures) -> list[np.ndarray]:
-    """The mean of the training images once for every real one."""
-    training = _like(training, [real[0]] * len(training))
-    mean = np.mean([np.asarray(image, np.float64) for image in training], axis=0)
-    return [mean.round().astype(np.uint8)] * len(real)
+def mean_picture(training: Pictures) -> np.ndarray:
+    """The mean of images of one size."""
+    return np.mean([np.asarray(image, np.float64) for image in training], axis=0).round().astype(np.uint8)
 
 
 def blurred(image: np.ndarray, sigma: float = BLUR) -> np.ndarray:
@@ -62,15 +60,3 @@ def blurred(image: np.ndarray, sigma: float = BLUR) -> np.ndarray:
 
     sigmas = (sigma, sigma) + (0,) * (image.ndim - 2)
     return gaussian_filter(image.astype(np.float64), sigmas).round().astype(np.uint8)
-
-
-def _like(images: Pictures, real: Pictures) -> list[np.ndarray]:
-    """In grey where the real images are grey, in three channels where they have three."""
-    found = []
-    for image, other in zip(images, real, strict=True):
-        grey = image if image.ndim == 2 else to_grey(image)
-        if other.ndim == 2:
-            found.append(grey)
-        else:
-            found.append(image if image.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2))
-    return found

@@ -32,11 +32,12 @@ def key_of(*parts: np.ndarray | bytes) -> Key:
 class Table:
     """Vectors of one length by key; the least recently used are forgotten. A damaged file counts as empty."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.rows: dict[Key, np.ndarray] = {}
         self.changed = False
-        self._read()
+        if path is not None:
+            self._read(path)
 
     def fill(self, keys: Sequence[Key], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
         """The rows (n, D) of `keys`, of which `compute` is asked for those positions that are not here."""
@@ -51,7 +52,7 @@ class Table:
 
     def save(self) -> None:
         """Write what is new, whole or not at all; a cache that cannot be written is no error."""
-        if not self.changed:
+        if not self.changed or self.path is None:
             return
         from safetensors.numpy import save
 
@@ -68,12 +69,12 @@ class Table:
             temporary.unlink(missing_ok=True)
         self.changed = False
 
-    def _read(self) -> None:
+    def _read(self, path: Path) -> None:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
         try:
-            found = load(self.path.read_bytes())
+            found = load(path.read_bytes())
             keys, values = found["keys"], found["values"]
         except (OSError, KeyError, SafetensorError):
             return
@@ -82,15 +83,18 @@ class Table:
 
 
 class Store:
-    """The tables of a folder, one per network and geometry: by default beside the assets in the user's cache."""
+    """The tables of a folder, one per network and geometry; without a folder they last as long as the store."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        if folder is None:
-            from silverpoint.assets import cache_dir
-
-            folder = cache_dir().parent / "measured"
         self.folder = folder
         self.tables: dict[str, Table] = {}
+
+    @classmethod
+    def in_cache(cls) -> "Store":
+        """The store beside the assets in the user's cache."""
+        from silverpoint.assets import cache_dir
+
+        return cls(cache_dir().parent / "measured")
 
     def table(self, network: str, *settings: object) -> Table:
         """The table of what `network` (named with its checksum) says under these settings."""
@@ -98,9 +102,12 @@ class Store:
 
         name = "-".join([network, *(f"{setting}" for setting in settings), __version__])
         if name not in self.tables:
-            self.tables[name] = Table(self.folder / f"{name}.safetensors")
+            self.tables[name] = Table(self.folder and self.folder / f"{name}.safetensors")
         return self.tables[name]
 
-    def save(self) -> None:
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for table in self.tables.values():
             table.save()

@@ -6,6 +6,7 @@ fixed transform per network, and no detector, which finds some drawings and not 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def load_embedder(name: str = "lightcnn") -> Embedder:
     the weights cannot be had."""
     if name not in EMBEDDERS:
         raise ValueError(f"no embedder is called {name!r}; there are {', '.join(EMBEDDERS)}")
-    return EMBEDDERS[name]()
+    return EMBEDDERS[name].load()
 
 
 def _lightcnn() -> Embedder:
@@ -116,13 +117,17 @@ def _w600k() -> Embedder:
     return Embedder("w600k", "w600k", 112, similarity(FACE, ARCFACE), network)
 
 
-EMBEDDERS: dict[str, Callable[[], Embedder]] = {
-    "lightcnn": _lightcnn,
-    "sface": _sface,
-    "facenet": _facenet,
-    "w600k": _w600k,
+class Offer(NamedTuple):
+    asset: str
+    load: Callable[[], Embedder]
+
+
+EMBEDDERS = {
+    "lightcnn": Offer("lightcnn", _lightcnn),
+    "sface": Offer("sface", _sface),
+    "facenet": Offer("facenet128", _facenet),
+    "w600k": Offer("w600k", _w600k),
 }
-EMBEDDER_ASSETS = {"lightcnn": "lightcnn", "sface": "sface", "facenet": "facenet128", "w600k": "w600k"}
 
 
 def _rgb(squares: np.ndarray, normalise: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
