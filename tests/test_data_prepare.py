@@ -155,7 +155,9 @@ def test_one_file_under_two_names_is_named_across_splits_first(tmp_path):
     (source / "mine.csv").write_text("\n".join(lines))
     report = prepare("pairs", source / "mine.csv", tmp_path / "dataset", val=0)
     assert len(report.problems) == 1
-    assert "the same file as the photo of mine p000; one is for test, the other for train" in report.problems[0]
+    assert (
+        "the same file as the photo of mine p000; one is for test, the other for train" in report.problems[0]
+    )
 
 
 # ---- done once
@@ -308,6 +310,14 @@ def test_photos_are_aligned_by_given_points_and_sketches_by_their_own(tmp_path):
     assert [r["of"] for r in found] == ["photo", "sketch"]
     for row in found:
         assert np.abs(np.array(json.loads(row["points"]))[:2] - CUFS.eyes()).max() < 0.01
+
+
+def test_points_of_another_size_of_the_picture_are_told(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 1)
+    points = tmp_path / "points.csv"
+    points.write_text("file,left_x,left_y,right_x,right_y\np000.png,270,120,330,120\n")
+    with pytest.raises(DataError, match=r"p000\.png: is 200x250 and its eyes lie outside"):
+        prepare("pairs", Source(source, points=points), tmp_path / "out", frame="cufs")
 
 
 def test_a_real_face_is_aligned_by_detection_and_a_picture_without_one_is_named(portrait, tmp_path):

@@ -199,6 +199,9 @@ def _framed(
             size, right = "x".join(map(str, image.shape[1::-1])), "x".join(map(str, plan.size))
             raise DataError(f"{path}: is {size}, this database has {right}; align it with --align cufs")
         return image, points
+    h, w = image.shape[:2]
+    if points and not all(0 <= x < w and 0 <= y < h for x, y in points[:2]):
+        raise DataError(f"{path}: is {w}x{h} and its eyes lie outside; are the points of this very file?")
     try:
         return align_to(image, points or detect_points(image), FRAMES[plan.frame])
     except SilverpointError as error:
