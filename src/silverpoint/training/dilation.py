@@ -16,12 +16,12 @@ class PhasedConv2d(nn.Module):
         super().__init__()
         self.weight, self.bias, self.groups = conv.weight, conv.bias, conv.groups
         self.dilation, self.padding = int(conv.dilation[0]), (int(conv.padding[0]), int(conv.padding[1]))
+        self.reach = [self.dilation * (k - 1) for k in conv.kernel_size]  # here: a tracer cannot walk a shape
 
     def forward(self, x: Tensor) -> Tensor:
         d, (rows, columns) = self.dilation, self.padding
         b, c, h, w = x.shape
-        reach = [d * (k - 1) for k in self.weight.shape[2:]]
-        out_h, out_w = h + 2 * rows - reach[0], w + 2 * columns - reach[1]
+        out_h, out_w = h + 2 * rows - self.reach[0], w + 2 * columns - self.reach[1]
         below, right = -(h + 2 * rows) % d, -(w + 2 * columns) % d  # up to whole phases
         x = F.pad(x, (columns, columns + right, rows, rows + below))
         h, w = h + 2 * rows + below, w + 2 * columns + right
