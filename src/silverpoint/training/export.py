@@ -16,8 +16,6 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
-from torch.fx import symbolic_trace
-from torch.fx.experimental.optimization import fuse
 
 import silverpoint
 from silverpoint.data.layout import PARTS
@@ -174,7 +172,7 @@ def _inputs(
 
 
 def _to_onnx(net: nn.Module, inputs: tuple[Tensor, ...], direction: str) -> onnx.ModelProto:
-    """Dilation undone, batch norm folded into the convolutions before it; dynamic batch, height and width."""
+    """Dilation undone; batch norm folded into the convolutions before it, by the exporter; dynamic batch and size."""
     source, result = ("photo", "sketch") if direction == "photo2sketch" else ("sketch", "photo")
     net = deepcopy(net)
     undilate(net)
@@ -185,7 +183,7 @@ def _to_onnx(net: nn.Module, inputs: tuple[Tensor, ...], direction: str) -> onnx
     image = {0: batch, 2: height, 3: width}
     with _quiet():
         program = torch.onnx.export(
-            fuse(symbolic_trace(net)),
+            net,
             inputs,
             dynamo=True,
             input_names=[source, "style", *getattr(net, "priors", ())],
