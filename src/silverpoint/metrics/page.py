@@ -96,8 +96,8 @@ def _tables(comparison: Comparison, metrics: Sequence[str], dataset: str, direct
     found = [_table(comparison, metrics, part, dataset, direction) for part in comparison.sets()]
     note = (
         "Bold: the best of those measured here. Below each number its 95 % interval over images; ≈ marks one whose "
-        "paired difference to the best includes 0. FID has no interval: it is biased at every n, and more at "
-        "resampled ones. Floors have learnt nothing: what beats a method there, it does not measure."
+        "paired difference to the best includes 0. FID has no interval: it is biased, and more so for images drawn "
+        "twice. Floors have learnt nothing: a number on which one of them beats a method says little about it."
     )
     return f"<section><h2>Scores</h2>\n<p>{note}</p>\n" + "\n".join(found) + "</section>"
 
@@ -142,10 +142,11 @@ def _method_row(comparison: Comparison, method: str, metrics: Sequence[str], par
     report, cells = comparison.report(method, part), []
     for metric in metrics:
         text = number(metric, report[metric])
-        alone = len(comparison.reports) == 1
-        if not alone and comparison.best(metric, part) == method:
+        best = comparison.best(metric, part)
+        tied = best is not None and report[metric] == comparison.report(best, part)[metric]
+        if tied and len(comparison.reports) > 1:
             text = f"<b>{text}</b>"
-        behind = comparison.behind(method, metric, part)
+        behind = None if tied else comparison.behind(method, metric, part)
         tip = report["reasons"].get(metric, "")
         if behind is not None:
             tip = f"difference to the best: {_interval(metric, behind)}"
@@ -164,11 +165,11 @@ def _plain_row(label: str, values: dict[str, Any], metrics: Sequence[str], sourc
 
 
 def _printed(metric: str, value: float | None, published: bool) -> str:
-    return f"{value:g}" if published and value is not None else number(metric, value)
+    return str(value) if published and value is not None else number(metric, value)
 
 
 def _group(title: str, rows: list[str], columns: int, kind: str) -> str:
-    head = f"<tr><th colspan={columns + 1} class=group>{escape(title)}</th></tr>"
+    head = f"<tr><th colspan={columns + 1} class=group><span>{escape(title)}</span></th></tr>"
     return f"<tbody class={kind}>{head}{''.join(rows)}</tbody>"
 
 

@@ -58,14 +58,17 @@ def _phase_congruency(grey: Tensor, bank: Tensor, noise_gains: list[float]) -> T
 
 
 def _median(values: Tensor) -> Tensor:
-    """What values.median() gives, in half the time: counts what lies below the middle, and sorts only that."""
-    values = values.flatten()
-    rank = (len(values) - 1) // 2
-    few = values.detach()[:: max(1, len(values) // 512)].sort().values
-    low, high = few[len(few) * 2 // 5], few[len(few) * 3 // 5]
-    middle = values[(values >= low) & (values <= high)]
-    rank -= int((values < low).sum())
-    return middle.kthvalue(rank + 1).values if 0 <= rank < len(middle) else values.median()
+    """values.median(), where no gradient is asked for in a quarter of the time: only the middle is searched."""
+    if values.requires_grad or values.device.type != "cpu":
+        return values.median()
+    array = values.numpy().ravel()
+    sample = np.sort(array[:: max(1, len(array) // 512)])
+    low, high = sample[len(sample) * 2 // 5], sample[len(sample) * 3 // 5]
+    middle = (len(array) - 1) // 2
+    part, rank = array[(array >= low) & (array <= high)], middle - np.count_nonzero(array < low)
+    if not 0 <= rank < len(part):  # the sample misled
+        part, rank = array, middle
+    return torch.as_tensor(np.partition(part, rank)[rank])
 
 
 @lru_cache(maxsize=8)
