@@ -1,6 +1,8 @@
 """From a run to a model file, and what the file says and does beside torch."""
 
+import csv
 import json
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,6 +201,22 @@ def test_the_command_writes_every_image_of_a_split_by_its_id(dataset, finished, 
     assert sorted(p.stem for p in (tmp_path / "fakes").iterdir()) == sorted(
         line.split(",")[0] for line in (dataset / "pairs.csv").read_text().splitlines() if ",val," in line
     )
+
+
+def test_people_of_one_number_in_two_subsets_are_kept_apart(dataset, finished, tmp_path):
+    twins, fakes = tmp_path / "twins", tmp_path / "fakes"
+    shutil.copytree(dataset, twins)
+    with (twins / "pairs.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[:2]
+    with (twins / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(
+            row | {"split": "test", "id": "5", "subset": s} for row, s in zip(rows, "ab", strict=True)
+        )
+    assert main(["synthesize", str(finished), str(twins), "--out", str(fakes)]) == 0
+    drawn = sorted(p.relative_to(fakes).as_posix() for p in fakes.rglob("*.png"))
+    assert drawn == ["a/5.png", "b/5.png"]
 
 
 @pytest.mark.parametrize(("bits", "worst", "share"), [(16, 2e-2, 0.55), (8, 0.4, 0.33)])

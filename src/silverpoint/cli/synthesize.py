@@ -19,7 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("source", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("dataset", type=Path, metavar="DATASET")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for <id>.png")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for <id>.png, or <subset>/<id>.png"
+    )
     parser.add_argument("--split", default="test", help="train, val or test (default test)")
     parser.add_argument("--subset", help="only this subset, e.g. CUHK")
     parser.add_argument("--direction", choices=("photo2sketch", "sketch2photo"))
@@ -41,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
     method, direction, net = load_synthesizer(args.source, args.direction, args.checkpoint)
     examples = read_split(args.dataset, args.split, args.subset)
     images = synthesize_examples(method, net, examples, direction, torch.device("cpu"), args.style)
-    args.out.mkdir(parents=True, exist_ok=True)
+    several = len({e.subset for e in examples}) > 1  # ids are unique within a subset
     for example, image in zip(examples, images, strict=True):
-        write_image(image, args.out / f"{example.id}.png")
+        folder = args.out / example.subset if several else args.out
+        folder.mkdir(parents=True, exist_ok=True)
+        write_image(image, folder / f"{example.id}.png")
     print(f"{args.out}: {len(images)} images")
     return 0
