@@ -178,6 +178,7 @@ def trainer(dataset, out):
 
 
 def test_a_run_resumes_bit_for_bit_with_its_pools_and_is_exported(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))  # validation goes without LPIPS
     monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
     trainer(dataset, tmp_path / "whole").fit()
     original = Batches.batch

@@ -439,6 +439,7 @@ def trainer(datasets, out, **changes):
 
 
 def test_a_run_resumes_bit_for_bit_and_its_inverter_is_exported(datasets, tmp_path, monkeypatch):
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))  # validation goes without LPIPS
     monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
     trainer(datasets, tmp_path / "whole").fit()
     original = Batches.batch
