@@ -46,7 +46,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--direction", choices=("photo2sketch", "sketch2photo"), help="default: the first run's"
     )
-    parser.add_argument("--checkpoint", default="last", help="of the runs: last or best (default: last)")
     parser.add_argument("--sheet", type=int, default=24, metavar="N", help="images on the page (default: 24)")
     parser.add_argument("--no-floors", action="store_true", help="do not score the trivial rivals")
     add_options(parser)
@@ -113,7 +112,7 @@ def _named(args: argparse.Namespace) -> dict[str, Contender]:
     found: dict[str, Contender] = {}
     for path in paths:
         name = "/".join(path.parts[-depth:])
-        found[name] = Contender(path, args.direction, args.checkpoint)
+        found[name] = Contender(path, args)
     directions = {contender.direction for contender in found.values() if contender.direction}
     if len(directions) > 1:
         raise UsageError("the runs go in different directions; choose one with --direction")

@@ -88,7 +88,6 @@ def add_parser(subparsers: Any) -> None:
     against.add_argument("--split", default="test", help="of the dataset (default: test)")
     against.add_argument("--subset", help="only this one of the dataset's, e.g. CUHK")
     against.add_argument("--direction", choices=("photo2sketch", "sketch2photo"), help="with --data")
-    parser.add_argument("--checkpoint", default="last", help="of the run: last or best (default: last)")
     add_options(parser)
     parser.add_argument("--no-floors", action="store_true", help="do not score the trivial rivals")
     parser.add_argument(
@@ -98,7 +97,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How to measure: what `evaluate` and `compare` have in common."""
+    """How to draw and to measure: what `evaluate` and `compare` have in common."""
+    parser.add_argument("--checkpoint", default="last", help="of a run: last or best (default: last)")
+    parser.add_argument("--style", help="a run draws all in this style (default: each in its own)")
     parser.add_argument(
         "--geometry",
         choices=("200x250", "padded256", "native"),
@@ -235,7 +236,7 @@ def _of_dataset(args: argparse.Namespace, options: Options) -> dict[str, Any]:
     from silverpoint.metrics.evaluate import evaluate_images, measure_floors
     from silverpoint.metrics.reference import reference_of_split
 
-    contender = Contender(args.trained or args.fake, args.direction, args.checkpoint)
+    contender = Contender(args.trained or args.fake, args)
     direction = contender.direction or "photo2sketch"
     options = replace(options, colour=options.colour or direction == "sketch2photo")
     reference, examples = reference_of_split(args.data, args.split, args.subset, direction)
@@ -254,15 +255,15 @@ def _of_dataset(args: argparse.Namespace, options: Options) -> dict[str, Any]:
 class Contender:
     """A run or a folder of images, whatever it is: its name, its direction, its images of some examples."""
 
-    def __init__(self, path: Path, direction: str | None = None, checkpoint: str = "last") -> None:
-        self.path, self.direction = path, direction
+    def __init__(self, path: Path, args: argparse.Namespace) -> None:
+        self.path, self.direction, self.style = path, args.direction, args.style
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder")
         self.run = None
         if (path / "checkpoints").is_dir():
             from silverpoint.training.export import load_synthesizer
 
-            self.run = load_synthesizer(path, direction, checkpoint)
+            self.run = load_synthesizer(path, args.direction, args.checkpoint)
             self.direction = self.run[1]
 
     def images(self, examples: list[Any], options: Options) -> dict[int, Any]:
@@ -279,7 +280,7 @@ class Contender:
 
         method, direction, net = self.run
         device = torch.device(options.device)
-        images = synthesize_examples(method, net.to(device), examples, direction, device)
+        images = synthesize_examples(method, net.to(device), examples, direction, device, self.style)
         return dict(enumerate(images))
 
 
