@@ -27,7 +27,7 @@ from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, se
 from silverpoint.nets.seresnet import DilatedSEResNet
 from silverpoint.synthesis.model import Model
 from silverpoint.training.dilation import PhasedConv2d, undilate
-from silverpoint.training.export import _store, export, load_run, load_synthesizer
+from silverpoint.training.export import _store, average_networks, export, load_run, load_synthesizer
 from silverpoint.training.settings import build_settings
 from silverpoint.training.trainer import RunOptions, Trainer
 from silverpoint.training.validation import synthesize_examples
@@ -201,6 +201,25 @@ def test_the_command_writes_every_image_of_a_split_by_its_id(dataset, finished, 
     assert sorted(p.stem for p in (tmp_path / "fakes").iterdir()) == sorted(
         line.split(",")[0] for line in (dataset / "pairs.csv").read_text().splitlines() if ",val," in line
     )
+
+
+def test_the_average_of_networks_is_that_of_their_weights():
+    nets = [nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)) for _ in range(2)]
+    for value, net in zip((1.0, 4.0), nets, strict=True):
+        for tensor in net.state_dict().values():
+            tensor.fill_(value)
+    average = average_networks(nets).state_dict()
+    assert all(float(t) == 2.5 for t in average.values() if t.is_floating_point())
+    assert int(average["1.num_batches_tracked"]) == 1
+
+
+def test_a_run_averaged_with_itself_is_the_run_and_another_method_is_refused(guided_run, finished, tmp_path):
+    export(finished, tmp_path / "one.onnx", bits=32)
+    export(finished, tmp_path / "same.onnx", bits=32, average_with=[finished])
+    files = [onnx.load(tmp_path / name).graph for name in ("one.onnx", "same.onnx")]
+    assert files[0].SerializeToString() == files[1].SerializeToString()
+    with pytest.raises(UsageError, match="averaged"):
+        export(finished, tmp_path / "two.onnx", average_with=[guided_run / "run"])
 
 
 def test_people_of_one_number_in_two_subsets_are_kept_apart(dataset, finished, tmp_path):

@@ -25,6 +25,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--checkpoint", default="last", help="last, best or, of a method of stages, stage-NAME (default last)"
     )
     parser.add_argument(
+        "--average-with",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="average the weights with those of other runs that share a beginning with this one",
+    )
+    parser.add_argument(
         "--bits", type=int, choices=(32, 16, 8), default=16, help="that a weight is stored in (default 16)"
     )
     parser.add_argument(
@@ -55,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         direction=args.direction,
         checkpoint=args.checkpoint,
+        average_with=args.average_with,
         bits=args.bits,
         judged_on=read_split(args.data, args.split, args.subset) if args.data else (),
         about=about,

@@ -85,16 +85,26 @@ def export(
     *,
     direction: str | None = None,
     checkpoint: str = "last",
+    average_with: Sequence[Path] = (),
     bits: int = 16,
     judged_on: Sequence[Example] = (),
     about: dict[str, object] | None = None,
 ) -> Exported:
     """Write the model file `out`: the weights stored in 32, 16 or 8 `bits` and computed with in 32.
 
+    `average_with` names other runs whose networks are averaged with this one's (model soups, Wortsman et al. 2022):
+    runs of one method and the same styles, one of which began with the other or both with a third.
     The metrics over the pairs `judged_on` go into the metadata, as does `about`: dataset, licence, trained, name.
     Raises UsageError for a direction the run does not have, RunError when the graph does not agree with torch.
     """
     method, direction, net = load_synthesizer(run, direction, checkpoint)
+    nets = [net]
+    for other in average_with:
+        its_method, _, its_net = load_synthesizer(other, direction, checkpoint)
+        if (its_method.name, its_method.styles) != (method.name, method.styles):
+            raise UsageError(f"{other}: {run} can only be averaged with runs of its method and styles")
+        nets.append(its_net)
+    net = average_networks(nets)
     names = ("style", *getattr(net, "priors", ()))
     model = _to_onnx(net, _inputs(net, method, direction, 64, 96, batch=2), direction)
     picture = _inputs(net, method, direction, 256, 256)
@@ -131,6 +141,17 @@ def export(
     onnx.checker.check_model(model)
     write_whole(out, model.SerializeToString())
     return Exported(difference, _seconds(drawn, picture), _seconds(net, picture), *found)
+
+
+@torch.no_grad()
+def average_networks(nets: Sequence[nn.Module]) -> nn.Module:
+    """A network whose weights and statistics are the mean of those of `nets`, all of one shape; counters stay."""
+    mean = deepcopy(nets[0])
+    states = [net.state_dict() for net in nets]
+    for name, tensor in mean.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([state[name] for state in states]).mean(0))
+    return mean
 
 
 class OnnxNet(nn.Module):
