@@ -351,7 +351,7 @@ def test_a_run_stopped_in_its_second_stage_goes_on_there_and_draws_without_torch
     monkeypatch.setattr(wing, "PRIORS", {"saliency": lambda image: saliency, "layout": lambda image: layout})
     for direction, checkpoint in (("photo2sketch", "stage-initial"), ("sketch2photo", "stage-cycle1")):
         path = tmp_path / f"{direction}.onnx"
-        export(tmp_path / "run", path, direction=direction, checkpoint=checkpoint, half=False)
+        export(tmp_path / "run", path, direction=direction, checkpoint=checkpoint, bits=32)
         model = wing.Model(path)
         assert model.card.priors == ("saliency", "layout")
         assert (model.card.framing, model.card.fill) == ("pad256", "white")

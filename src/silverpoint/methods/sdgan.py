@@ -103,7 +103,7 @@ class Synthesizer(nn.Module):
         parts = len(PARTS) if settings.injection else 0
         self.net = InjectionUNet(channels + settings.saliency, result, parts, settings.width, settings.hidden)
 
-    # two priors at most, by position: what is traced for export cannot take *priors
+    # two priors at most, by position: the exporter names its inputs one by one, and cannot name those of *priors
     def forward(
         self, source: Tensor, style: Tensor, prior: Tensor | None = None, other: Tensor | None = None
     ) -> Tensor:
