@@ -88,7 +88,7 @@ class SmallGAN(Method):
 
     def training_step(self, batch):
         fake = self.generator(batch.photo, batch.style)
-        self.memory.lerp_(self.reduce(fake.detach().mean()), 0.1)
+        self.memory.lerp_(self.reduce(fake.detach().float().mean()), 0.1)
 
         def judge(sketch):
             return self.discriminator(torch.cat([batch.photo, sketch], 1), batch.style)

@@ -89,7 +89,7 @@ def test_a_second_training_in_the_same_folder_points_to_resume(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["prepare", "cufs", "nowhere", "--out", "out"], 1, "pairs.csv"),
+        (["prepare", "cufs", "nowhere", "--out", "out"], 1, "nowhere: missing folder"),
         (["prepare", "cufz", "nowhere", "--out", "out"], 2, "cufs"),
         (["export", "nowhere", "--out", "m.onnx"], 1, "not the settings of a run"),
         (["export", "nowhere", "--out", "m.onnx", "--about", "{"], 2, "not JSON"),

@@ -406,11 +406,8 @@ def test_every_optimizer_has_its_own_rate_under_one_schedule(dataset, tmp_path, 
     assert [s["discriminator"] for s in seen] == pytest.approx([0.005 * f for f in factors])
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_a_run_in_fewer_bits_keeps_weights_in_32_and_resumes_bit_for_bit(
-    dataset, tmp_path, monkeypatch, precision
-):
-    trainer(dataset, tmp_path / "whole", precision=precision).fit()
+def test_a_run_in_bf16_keeps_weights_in_32_and_resumes_bit_for_bit(dataset, tmp_path, monkeypatch):
+    trainer(dataset, tmp_path / "whole", precision="bf16-mixed").fit()
     update = Trainer._update
 
     def interrupted(self, stage, step, total, batch):
@@ -421,13 +418,11 @@ def test_a_run_in_fewer_bits_keeps_weights_in_32_and_resumes_bit_for_bit(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_update", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            trainer(dataset, tmp_path / "run", precision=precision).fit()
+            trainer(dataset, tmp_path / "run", precision="bf16-mixed").fit()
     resumed(tmp_path / "run").fit(resume=True)
     assert_same_weights(tmp_path / "run", tmp_path / "whole")
     kinds = {t.dtype for key, t in weights(tmp_path / "run").items() if key.startswith("method")}
     assert kinds == {torch.float32}
-    state = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors")[1]
-    assert ("scale" in state["precision"]) == (precision == "16-mixed")
 
 
 def test_compile_reaches_every_network_and_none_twice(dataset, tmp_path, monkeypatch):

@@ -117,7 +117,8 @@ def test_two_processes_write_and_score_as_one(dataset, tmp_path):
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for a, b in zip(one, two, strict=True):
         for key in ("g_l1", "d_real", "ssim", "psnr"):
-            assert a.get(key) == pytest.approx(b.get(key), rel=2e-3)
+            assert (key in a) == (key in b)
+            assert a.get(key, 0) == pytest.approx(b.get(key, 0), rel=2e-3)
     names = [sorted(p.name for p in (tmp_path / run / "samples").iterdir()) for run in ("one", "two")]
     assert names[0] == names[1]
 
