@@ -227,6 +227,7 @@ def ready(name: str, folder: Path, args: argparse.Namespace) -> Trainer:
 
 
 def compare(name: str, folder: Path, args: argparse.Namespace) -> None:
+    clock = time.process_time if args.busy else time.perf_counter
     trainer = ready(name, folder, args)
     stage = trainer.method.stages()[0]
     device = trainer.fabric.device
@@ -242,10 +243,10 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> None:
         ):
             _seed(0, step, 0)
             _wait(device)
-            began = time.perf_counter()
+            began = clock()
             losses = run(batch)
             _wait(device)
-            times[side].append(time.perf_counter() - began)
+            times[side].append(clock() - began)
             curves[side].append({key: value.detach() for key, value in losses.items()})
     slow, fast = (1e3 * statistics.quantiles(t[WARM:], n=4)[0] for t in times)
     print(f"{name:9s}  plain {slow:7.1f} ms   ours {fast:7.1f} ms   {slow / fast:.2f} times as fast")
@@ -271,7 +272,12 @@ def main() -> None:
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument(
+        "--busy", action="store_true", help="processor time of one thread, where others compute too"
+    )
     args = parser.parse_args()
+    if args.busy:
+        torch.set_num_threads(1)
     torch.manual_seed(0)
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.precision}, batch {args.batch_size}"

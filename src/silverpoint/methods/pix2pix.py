@@ -56,6 +56,8 @@ class Pix2Pix(Method):
     augmentation = Augmentation(
         scale=(1.0, 1.0), rotation=0.0, shift=15.0, tone=0.0, background=0.0, skin=0.0
     )
+    # the gradients of transposed convolutions come in planes: 50 million of them would be copied each step
+    memory_format = torch.contiguous_format
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
