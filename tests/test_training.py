@@ -19,6 +19,7 @@ from silverpoint.cli.main import main
 from silverpoint.errors import RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.pix2pix import Settings as Pix2PixSettings
+from silverpoint.metrics.measure import _lpips_on
 from silverpoint.training import report
 from silverpoint.training.checkpoint import read_checkpoint, write_checkpoint
 from silverpoint.training.options import build_options
@@ -127,6 +128,7 @@ def test_without_validation_pairs_the_samples_are_of_training_pairs(tmp_path):
 
 
 def test_a_metric_that_cannot_be_had_is_said_once(dataset, tmp_path, capsys):
+    _lpips_on.cache_clear()  # another test of this process may have had it
     trainer(dataset, tmp_path / "run", select="lpips_alex").fit()
     assert capsys.readouterr().err.count("no best checkpoint is kept: lpips_alex") == 1
 
