@@ -14,7 +14,7 @@ TAKES_SETTINGS = True
 EXAMPLE = """\
 example:
   silverpoint train pix2pix cufs/ --out runs/pix2pix --epochs 200
-  silverpoint train pencil cufs/ fs2k/ --out runs/pencil --style-weights cufs=2.5 --lambda_l1 20
+  silverpoint train pencil cufs/ fs2k/ --out runs/pencil --style-weights cufs=4 --lambda_l1 20
   silverpoint train pencil --out runs/pencil --resume
   torchrun --nproc-per-node 4 -m silverpoint train pix2pix cufs/ --out runs/pix2pix
 
