@@ -84,7 +84,8 @@ class Method(nn.Module):
     directions: ClassVar[tuple[str, ...]] = ("photo2sketch",)
     priors: tuple[str, ...] = ()  # names of the dataset's priors a batch must carry
     augmentation: ClassVar[Augmentation] = Augmentation.none()
-    memory_format: ClassVar[torch.memory_format] = torch.channels_last  # of the weights, and so of the features
+    # of the weights, and so of the features
+    memory_format: ClassVar[torch.memory_format] = torch.channels_last
     clean_paper: ClassVar[bool] = False  # whether sketches are cleaned of tints, smudges and scanner corners
 
     def __init__(self, settings: CommonSettings, styles: tuple[str, ...]) -> None:
