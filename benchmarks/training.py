@@ -29,7 +29,7 @@ from silverpoint.training.processes import Agreement
 from silverpoint.training.settings import build_settings
 from silverpoint.training.trainer import RunOptions, Trainer, _seed
 
-PAIRS, ROUNDS, WARM = 8, 12, 3
+PAIRS, WARM = 8, 2
 
 
 # ---- the plain steps ---------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> None:
     device = trainer.fabric.device
     theirs = PLAIN[name](trainer.method.to(device))
     trainer._enter(0, stage)
-    batches = [trainer.batches.batch(step).to(device) for step in range(ROUNDS + WARM)]
+    batches = [trainer.batches.batch(step).to(device) for step in range(args.rounds + WARM)]
     total = stage.epochs * trainer.batches.steps_per_epoch
     times: tuple[list[float], list[float]] = ([], [])
     curves: tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]] = ([], [])
@@ -271,6 +271,7 @@ def main() -> None:
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument(
         "--busy", action="store_true", help="processor time of one thread, where others compute too"
