@@ -146,6 +146,10 @@ class Method(nn.Module):
             return 1.0
         return max(0.0, (total - done) / max(1, self.settings.n_epochs_decay))
 
+    def adopt(self, tensors: dict[str, Tensor], styles: tuple[str, ...]) -> dict[str, Tensor]:
+        """A checkpoint's tensors, of a run that knew `styles`, as a run with this method's styles begins with them."""
+        return tensors
+
     def average_decay(self) -> float | None:
         """Decay of the exponential moving average of the synthesizer, or None for no averaging."""
         return None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
+from silverpoint.data.pairs import SCANNED
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.perceptual import feature_l1
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
@@ -128,6 +129,25 @@ class Pencil(Method):
 
     def synthesizer(self, direction: str) -> nn.Module:
         return self.generator
+
+    def adopt(self, tensors: dict[str, Tensor], styles: tuple[str, ...]) -> dict[str, Tensor]:
+        """A new style begins as the one it scans, where that was known, or as the mean of those that were."""
+        if styles == self.styles:
+            return tensors
+        known = torch.eye(len(styles))
+        named = {style: known[i] for i, style in enumerate(styles)}
+        rows = [named.get(s, named.get(s.removesuffix(SCANNED), known.mean(0))) for s in self.styles]
+        columns = torch.stack(rows, 1)  # (their styles, ours)
+
+        def widened(name: str, tensor: Tensor) -> Tensor:
+            if name.endswith("modulation.weight"):  # (2C, styles)
+                return tensor @ columns
+            if name == "method.discriminator.layers.0.weight":  # (C, photo + styles + sketch, k, k)
+                photo, planes, sketch = tensor.split([3, len(styles), 1], 1)
+                return torch.cat([photo, torch.einsum("ospq,sn->onpq", planes, columns), sketch], 1)
+            return tensor
+
+        return {name: widened(name, t) for name, t in tensors.items() if not name.startswith("optimizer/")}
 
     def average_decay(self) -> float | None:
         return self.settings.ema or None

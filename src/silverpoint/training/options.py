@@ -33,6 +33,11 @@ class RunOptions:
     unpaired: tuple[str, ...] = option(
         (), "datasets whose sketches a method learns beside its pairs", changeable=True, metavar="DATASET"
     )
+    as_scanned: tuple[str, ...] = option(
+        (),
+        "styles learned a second time as STYLE-scan, sheet and all, beside their clean paper",
+        metavar="STYLE",
+    )
     start_from: str | None = option(
         None, "begin with the networks of another run (fine-tuning)", metavar="RUN"
     )
@@ -80,7 +85,7 @@ def build_options(values: Mapping[str, Any]) -> RunOptions:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise UsageError(f"there is no option {name!r} of a run; {hint}")
-    lists = {name: tuple(values[name]) for name in ("datasets", "unpaired") if name in values}
+    lists = {name: tuple(values[name]) for name in ("datasets", "unpaired", "as_scanned") if name in values}
     return RunOptions(**{**values, **lists})
 
 

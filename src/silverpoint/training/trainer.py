@@ -103,6 +103,7 @@ class Trainer:
         """The data and the method, alike in every process."""
         options = self.options
         train, self.val = self._list("train"), [e.load() for e in self._list("val")]
+        self._check_scanned({e.style for e in train})
         unpaired = [e for d in options.unpaired for e in list_split(Path(d), "train")]
         styles = tuple(sorted({e.style for e in train}))
         torch.manual_seed(options.seed)
@@ -258,7 +259,18 @@ class Trainer:
             except DataError:
                 if split == "train":
                     raise
-        return examples
+        return examples + [e.as_scanned() for e in examples if e.style in self.options.as_scanned]
+
+    def _check_scanned(self, styles: set[str]) -> None:
+        if self.options.as_scanned and not method_class(self.method_name).clean_paper:
+            raise UsageError(
+                f"--as-scanned is for methods that clean their paper; {self.method_name} does not"
+            )
+        for style in self.options.as_scanned:
+            if style not in styles:
+                raise UsageError(
+                    f"--as-scanned: no training pair has the style {style!r}; there are {', '.join(sorted(styles))}"
+                )
 
     # ---- what is wrong, and the way out --------------------------------------------------------------------------
 
@@ -375,7 +387,8 @@ class Trainer:
         """The networks of another run, where one is named, under a schedule that starts at its first step."""
         if not self.options.start_from:
             return
-        tensors, _ = read_checkpoint(Path(self.options.start_from) / "checkpoints" / "last.safetensors")
+        tensors, state = read_checkpoint(Path(self.options.start_from) / "checkpoints" / "last.safetensors")
+        tensors = self.method.adopt(tensors, tuple(state["styles"]))
         load_into(self.method, "method", tensors)
         for direction, average in self.averages.items():
             load_into(average.module, f"average/{direction}.module", tensors)
