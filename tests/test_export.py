@@ -162,6 +162,13 @@ def finished(dataset, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def whole(finished, tmp_path_factory):
+    """The run's file with weights of 32 bits, and what is known of it."""
+    path = tmp_path_factory.mktemp("whole") / "32.onnx"
+    return path, export(finished, path, bits=32)
+
+
 def test_the_model_file_agrees_with_torch_and_says_what_it_is(finished, tmp_path):
     exported = export(finished, tmp_path / "half.onnx", about={"licence": "research"})
     assert exported.difference < 2e-2
@@ -176,10 +183,9 @@ def test_the_model_file_agrees_with_torch_and_says_what_it_is(finished, tmp_path
     assert "BatchNormalization" not in kinds  # folded into the convolutions
 
 
-def test_the_model_file_draws_batches_of_any_size(finished, tmp_path):
-    export(finished, tmp_path / "m.onnx", bits=32)
+def test_the_model_file_draws_batches_of_any_size(finished, whole):
     _, nets = load_run(finished)
-    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    session = onnxruntime.InferenceSession(str(whole[0]))
     photo, style = torch.rand(3, 3, 64, 112) * 2 - 1, torch.eye(1).repeat(3, 1)
     with torch.no_grad():
         expected = nets["photo2sketch"](photo, style).numpy()
@@ -213,10 +219,11 @@ def test_the_average_of_networks_is_that_of_their_weights():
     assert int(average["1.num_batches_tracked"]) == 1
 
 
-def test_a_run_averaged_with_itself_is_the_run_and_another_method_is_refused(guided_run, finished, tmp_path):
-    export(finished, tmp_path / "one.onnx", bits=32)
+def test_a_run_averaged_with_itself_is_the_run_and_another_method_is_refused(
+    guided_run, finished, whole, tmp_path
+):
     export(finished, tmp_path / "same.onnx", bits=32, average_with=[finished])
-    files = [onnx.load(tmp_path / name).graph for name in ("one.onnx", "same.onnx")]
+    files = [onnx.load(path).graph for path in (whole[0], tmp_path / "same.onnx")]
     assert files[0].SerializeToString() == files[1].SerializeToString()
     with pytest.raises(UsageError, match="averaged"):
         export(finished, tmp_path / "two.onnx", average_with=[guided_run / "run"])
@@ -240,13 +247,12 @@ def test_people_of_one_number_in_two_subsets_are_kept_apart(dataset, finished, t
 
 @pytest.mark.parametrize(("bits", "worst", "share"), [(16, 2e-2, 0.55), (8, 0.4, 0.33)])
 def test_weights_are_stored_in_fewer_bits_and_what_it_costs_is_measured(
-    dataset, finished, tmp_path, bits, worst, share
+    dataset, finished, whole, tmp_path, bits, worst, share
 ):
-    whole = export(finished, tmp_path / "32.onnx", bits=32)
     small = export(finished, tmp_path / "small.onnx", bits=bits, judged_on=read_split(dataset, "val"))
-    assert whole.difference < 1e-4
-    assert whole.difference < small.difference < worst
-    sizes = [(tmp_path / name).stat().st_size for name in ("small.onnx", "32.onnx")]
+    assert whole[1].difference < 1e-4
+    assert whole[1].difference < small.difference < worst
+    sizes = [path.stat().st_size for path in (tmp_path / "small.onnx", whole[0])]
     assert sizes[0] < share * sizes[1]
     card = json.loads(onnx.load(tmp_path / "small.onnx").metadata_props[0].value)
     assert card["bits"] == bits
@@ -325,8 +331,7 @@ def test_only_dilated_convolutions_are_replaced():
     torch.testing.assert_close(net(x), expected)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (60, 84)])
-def test_a_dilated_network_is_exported_without_dilation_for_any_size(size):
+def test_a_dilated_network_is_exported_without_dilation_for_any_size():
     class Students(nn.Module):
         size_multiple = 4
 
@@ -342,8 +347,7 @@ def test_a_dilated_network_is_exported_without_dilation_for_any_size(size):
     model = training_export._to_onnx(net, (torch.rand(2, 3, 64, 96), torch.ones(2, 1)), "photo2sketch")
     dilations = [list(a.ints) for n in model.graph.node for a in n.attribute if a.name == "dilations"]
     assert all(d == [1, 1] for d in dilations)
-    assert (
-        training_export._difference(model, net, (torch.rand(1, 3, *size), torch.ones(1, 1)), ("style",))
-        < 1e-4
-    )
+    for size in ((64, 64), (60, 84)):
+        inputs = torch.rand(1, 3, *size), torch.ones(1, 1)
+        assert training_export._difference(model, net, inputs, ("style",)) < 1e-4
     assert sum(isinstance(m, nn.Conv2d) and m.dilation == (2, 2) for m in net.modules()) == 4  # net as it was

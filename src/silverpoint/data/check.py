@@ -91,7 +91,7 @@ def _about(dataset: Path, found: Diagnosis) -> dict[str, Any]:
         protocol, written = str(about["protocol"]), about["sha256"]
         about["expected"] = {(str(subset), str(split)): int(n) for subset, split, n in about["expected"]}
         notes = [f"when prepared: {problem}" for problem in about["problems"]]
-        notes += [f"{n} times: {note}" for note, n in about["notes"].items()]
+        notes += [f"{note}: {n}" for note, n in about["notes"].items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         found.faults.append(
             "dataset.json: missing, damaged or of an older version; prepare the dataset again"

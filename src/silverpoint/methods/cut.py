@@ -35,6 +35,8 @@ JITTER = Augmentation(scale=(1.0, 1.0), rotation=0.0, shift=15.0, tone=0.0, back
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = AntialiasedResNet9.size_multiple
+
     framing: str = setting("resize286", "the authors' code: load_size 286, crop_size 256", choices=FRAMINGS)
     n_epochs: int = setting(200, "the authors' code: constant learning rate", low=0)
     n_epochs_decay: int = setting(200, "the authors' code: linear decay to zero", low=0)

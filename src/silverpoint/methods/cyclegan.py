@@ -33,6 +33,8 @@ from silverpoint.nets.resnet import ResNet9
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = ResNet9.size_multiple
+
     framing: str = setting("resize286", "authors' code: load_size 286, crop_size 256", choices=FRAMINGS)
     lr: float = setting(2e-4, "section 4", low=0)
     beta1: float = setting(0.5, "authors' code", low=0)

@@ -36,6 +36,8 @@ PHI = "relu3_4"  # conv3_4 (section 2.3)
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = InvNet.size_multiple
+
     batch_size: int = setting(8, "section 3.1", low=1)
     crop_size: int = setting(96, "Table 1; any other multiple of 16 is ours", low=32)
     lr: float = setting(2e-4, "ours: Adam's rate for Inv-Net is not given", low=0)
@@ -53,11 +55,6 @@ class Settings(CommonSettings):
     gan_mode: str = setting("vanilla", "Eq. 8 with a D that is bounded; minimax: as printed", choices=MODES)
     norm: str = setting("batch", "ours: not given", choices=tuple(NORMS))
     width: int = setting(WIDTH, "Table 1: Res. 512; the latent has half of it", low=2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.crop_size % InvNet.size_multiple:
-            raise UsageError(f"crop_size must be a multiple of {InvNet.size_multiple}, not {self.crop_size}")
 
     @property
     def adapts(self) -> bool:

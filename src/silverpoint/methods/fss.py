@@ -49,6 +49,8 @@ PERCEPTUAL = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1":
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = AntialiasedResNet9.size_multiple
+
     batch_size: int = setting(1, "implementation details", low=1)
     framing: str = setting("resize286", "256x256 (datasets), with CUT's jitter", choices=FRAMINGS)
     n_epochs: int = setting(200, "implementation details: constant learning rate", low=0)

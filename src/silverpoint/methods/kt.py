@@ -53,6 +53,8 @@ CORRESPONDENCE = (
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = DilatedSEResNet.size_multiple
+
     lr: float = setting(2e-4, "section 4.1")
     beta1: float = setting(0.5, "section 4.1")
     framing: str = setting("resize256", "section 4.1: scaled to 256x256", choices=FRAMINGS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
-from silverpoint.data.framing import FILLS, FRAMINGS
+from silverpoint.data.framing import FILLS, FRAMINGS, training_side
 from silverpoint.errors import UsageError
 
 Losses = Mapping[str, Tensor]  # scalars, already weighted: their sum is what the optimizer descends
@@ -59,6 +59,7 @@ def allowed(metadata: Mapping[str, Any]) -> str:
 class CommonSettings:
     """Settings every method has. The schedule is constant, then falls linearly to zero (pix2pix, CUT)."""
 
+    size_multiple: ClassVar[int] = 1  # what the side of the squares that training sees must be divisible by
     batch_size: int = setting(1, "pix2pix, section 3.3", low=1)
     n_epochs: int = setting(100, "pix2pix: constant learning rate", low=0)
     n_epochs_decay: int = setting(100, "pix2pix: linear decay to zero", low=0)
@@ -74,6 +75,9 @@ class CommonSettings:
             finite = not isinstance(value, float) or math.isfinite(value)
             if not (inside and finite) or (choices and value not in choices):
                 raise UsageError(f"{f.name} must be {allowed(f.metadata) or 'finite'}, not {value}")
+        side = training_side(self.framing, self.crop_size)
+        if side % self.size_multiple:
+            raise UsageError(f"crop_size must be a multiple of {self.size_multiple}, not {side}")
 
 
 class Method(nn.Module):

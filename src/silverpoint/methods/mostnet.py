@@ -42,6 +42,8 @@ STYLE, CONTENT = {"pool1": 0.5, "pool2": 1.0}, {"pool4": 0.125}
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = 4
+
     batch_size: int = setting(16, "section IV-A", low=1)
     n_epochs: int = setting(1000, "section IV-A: more than 1000 epochs", low=0)
     n_epochs_decay: int = setting(0, "section IV-A names no decay", low=0)

@@ -32,6 +32,8 @@ FORMS = {"relu2_1": 0.5, "relu4_1": 1.0}
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = PencilNet.size_multiple
+
     batch_size: int = setting(8, "ours", low=1)
     n_epochs: int = setting(25, "ours", low=0)
     n_epochs_decay: int = setting(25, "ours", low=0)

@@ -26,6 +26,8 @@ from silverpoint.nets.unet import UNet256
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = UNet256.size_multiple
+
     lr: float = setting(2e-4, "section 3.3")
     beta1: float = setting(0.5, "section 3.3")
     lambda_l1: float = setting(100.0, "section 6.1: lambda = 100", low=0)

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
-from silverpoint.data.framing import FILLS, FRAMINGS, training_side
-from silverpoint.errors import UsageError
+from silverpoint.data.framing import FILLS, FRAMINGS
 from silverpoint.faces.layout import PART_OF_CLASS, PARTS
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.graphs import Graphs, graphs, inter_class_loss, intra_class_loss
@@ -46,6 +45,8 @@ GRAPH_TAP = "relu2_2"
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
+    size_multiple = InjectionUNet.size_multiple
+
     framing: str = setting("pad256", "section IV-B: padded to 256x256, as SCA-GAN does", choices=FRAMINGS)
     fill: str = setting("white", "ours: the colour of paper", choices=FILLS)
     lr: float = setting(2e-4, "section IV-A")
@@ -124,9 +125,6 @@ class SDGAN(Method):
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
-        side = training_side(settings.framing, settings.crop_size)
-        if side % InjectionUNet.size_multiple:
-            raise UsageError(f"crop_size must be a multiple of {InjectionUNet.size_multiple}, not {side}")
         asked = _batch_priors(settings)
         self.priors = (*asked, *(f"sketch_{name}" for name in asked))
         self.generators = nn.ModuleDict({d: Synthesizer(d, settings) for d in self.directions})
