@@ -250,6 +250,33 @@ def test_the_command_writes_a_page_of_the_pairs_all_have(
     assert "FSS 2025, Table 4" in out.read_text()  # of one subset, `all` is that subset
 
 
+def test_the_page_shows_each_of_two_people_of_one_id(
+    dataset: Path, methods: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = (dataset / "pairs.csv").read_text()
+    (dataset / "pairs.csv").write_text(table.replace("p001,AR", "p000,AR"))  # as CUHK has one already
+    for folder in methods:
+        for i in range(8):
+            subset, name = ("CUHK", "AR")[i % 2], f"p{0 if i == 1 else i:03d}.png"
+            (folder / subset).mkdir(exist_ok=True)
+            (folder / f"p{i:03d}.png").rename(folder / subset / name)
+    out = tmp_path / "report.html"
+    arguments = [*map(str, methods), "--data", str(dataset), "--out", str(out), "--metrics", "psnr,ssim"]
+    assert run(*arguments, "--no-floors") == 0
+    page = out.read_text()
+    assert set(re.findall(r"<h4>(\S+):", page)) >= {"CUHK/p000", "AR/p000", "p002"}
+    assert " apart" in page
+    sharp = re.search(r"<h4>AR/p000:.*?sharp&lt;1&gt;<br>([\d.]+)", page, re.S)
+    assert sharp is not None
+    assert float(sharp[1]) > 0.95  # of another person's sketch it would be far less
+    (methods[0] / "AR/p000.png").write_bytes(b"no picture")
+    assert run(*arguments, "--no-floors") == 1
+    printed = capsys.readouterr()
+    assert "AR/p000.png: is not an image" in printed.err
+    assert "lacks" not in printed.err
+    assert "7 pairs" in printed.out
+
+
 def test_folders_of_one_name_are_told_apart(
     dataset: Path, methods: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from drawn import draw_pair, write_pair_folders
 from silverpoint.cli import evaluate as command
-from silverpoint.errors import AssetError, DataError, UsageError
+from silverpoint.errors import AssetError, DataError, ImageError, UsageError
 from silverpoint.faces.align import similarity
 from silverpoint.image import to_grey
 from silverpoint.metrics import (
@@ -408,6 +408,29 @@ def test_what_networks_said_is_looked_up(dataset: Path, tmp_path: Path, calls: l
     assert calls == [4]
 
 
+def test_a_training_picture_goes_through_a_network_once(dataset: Path, calls: list[int]) -> None:
+    reference, _ = reference_of_split(dataset)
+    measure_floors(replace(reference, inputs=None, training_inputs=None), Options(metrics=("fid",)))
+    # the mean, the blurred, the real and the training pictures
+    assert sum(calls) == 1 + 4 + 4 + 6
+
+
+def test_training_pictures_of_another_size_have_no_ceiling() -> None:
+    real, trained = pictures(2, 250, 200), pictures(3, 64, 64)
+    floors = measure_floors(Reference(("a", "b"), real, training=trained), Options(metrics=("fid",)))
+    assert floors.training is not None
+    assert floors.training["fid"] is None
+    assert "64x64" in floors.training["reasons"]["fid"]
+
+
+def test_without_floors_the_training_set_is_not_read(dataset: Path) -> None:
+    (dataset / "sketches/p000.png").unlink()
+    reference, _ = reference_of_split(dataset, training=False)
+    assert reference.training is reference.training_inputs is None
+    with pytest.raises(ImageError, match="no such file"):
+        reference_of_split(dataset)
+
+
 def test_a_damaged_or_unwritable_cache_is_no_error(tmp_path: Path) -> None:
     table = Store(tmp_path).table("net")
     keys = [key_of(np.array([i])) for i in range(3)]
@@ -520,9 +543,94 @@ def test_the_command_takes_a_dataset(
     write(tmp_path / "others", {"x.png": draw_pair(0)[1]})
     with pytest.raises(DataError, match="holds no image named like"):
         run("--fake", str(tmp_path / "others"), "--data", str(dataset))
-    write(some, {"p009.png": draw_pair(0, (256, 256))[1]})
-    with pytest.raises(DataError, match="p009: the image is 256x256, the dataset's is 200x250"):
+
+
+def test_a_fake_that_cannot_be_scored_fails_alone_against_a_dataset(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some, out = tmp_path / "some", tmp_path / "scores.json"
+    write(some, {"p006.png": draw_pair(26)[1], "p009.png": draw_pair(0, (256, 256))[1]})
+    (some / "p007.png").write_bytes(b"no picture")
+    arguments = ["--fake", str(some), "--data", str(dataset), "--metrics", "psnr", "--no-floors"]
+    assert run(*arguments, "--json", str(out)) == 1
+    report = json.loads(out.read_text())
+    assert list(report["images"]) == ["p006"]
+    assert report["missing"]["fake"] == ["p008"]
+    assert report["failed"].keys() == {"p007", "p009"}
+    assert "p009.png is 256x256, the dataset's is 200x250" in capsys.readouterr().err
+    (some / "p006.png").unlink()
+    with pytest.raises(DataError, match=r"no pair can be scored; .*p007.png"):
         run(*arguments)
+
+
+def test_a_dataset_of_another_size_is_scored_as_it_is(tmp_path: Path) -> None:
+    root = write_pair_folders(tmp_path / "small", 3, (64, 80))
+    rows = [f"p{i:03d},A,test,photos/p{i:03d}.png,sketches/p{i:03d}.png" for i in range(3)]
+    (root / "pairs.csv").write_text("\n".join(["id,subset,split,photo,sketch", *rows]) + "\n")
+    arguments = ["--fake", str(root / "photos"), "--data", str(root), "--metrics", "psnr"]
+    with pytest.raises(UsageError, match=r"pictures of 64x80, .*; use --geometry native"):
+        run(*arguments)
+    assert run(*arguments, "--geometry", "native") == 0
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Path:
+    """A dataset of four people, of whom two share the id 1, in two subsets; a photo is the inverted sketch."""
+    root = tmp_path / "twins"
+    rows = ["id,subset,split,photo,sketch"]
+    for seed, name in enumerate(("AR/1", "AR/2", "XM2VTS/1", "XM2VTS/3")):
+        sketch = draw_pair(seed)[1]
+        write(root, {f"sketches/{name}.png": sketch, f"photos/{name}.png": 255 - sketch})
+        subset, number = name.split("/")
+        rows.append(f"{number},{subset},test,photos/{name}.png,sketches/{name}.png")
+    (root / "pairs.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_people_of_one_id_in_two_subsets_are_told_apart(twins: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    arguments = ["--data", str(twins), "--metrics", "ssim", "--no-floors", "--json", str(out)]
+    assert run("--fake", str(twins / "sketches"), *arguments) == 0
+    images = json.loads(out.read_text())["images"]
+    assert images.keys() == {"AR/1", "2", "XM2VTS/1", "3"}
+    assert [row["ssim"] for row in images.values()] == pytest.approx([1] * 4)
+    few = tmp_path / "few"
+    for name in ("AR/1", "XM2VTS/3"):
+        write(few, {f"{name}.png": np.asarray(Image.open(twins / "sketches" / f"{name}.png"))})
+    assert run("--fake", str(few), *arguments) == 0
+    report = json.loads(out.read_text())
+    assert report["missing"]["fake"] == ["2", "XM2VTS/1"]  # and not AR's
+    assert report["ssim"] == pytest.approx(1)
+    assert (
+        run("--fake", str(few / "AR"), *arguments, "--subset", "AR") == 0
+    )  # by id, where that says whose it is
+    assert json.loads(out.read_text())["images"].keys() == {"1"}
+
+
+def test_a_file_that_may_be_of_two_people_is_no_ones(twins: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(twins), "--metrics", "ssim", "--no-floors"]
+    write(tmp_path / "bare", {"1.png": draw_pair(0)[1]})
+    with pytest.raises(DataError, match="1 may be of AR/1 or XM2VTS/1; name the images <subset>/<id>"):
+        run("--fake", str(tmp_path / "bare"), *arguments)
+    write(tmp_path / "double", {"a/2.png": draw_pair(0)[1], "b/2.png": draw_pair(1)[1]})
+    with pytest.raises(DataError, match="a/2 and b/2 may be of AR/2"):
+        run("--fake", str(tmp_path / "double"), *arguments)
+
+
+def test_a_run_draws_everyone_of_one_id(twins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(method: Any, net: Any, examples: list[Any], *_: Any) -> list[np.ndarray]:
+        return [255 - to_grey(example.photo) for example in examples]  # which is the sketch
+
+    loaded = (None, "photo2sketch", nn.Identity())
+    monkeypatch.setattr("silverpoint.training.export.load_synthesizer", lambda *_: loaded)
+    monkeypatch.setattr("silverpoint.training.validation.synthesize_examples", draw)
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    out = tmp_path / "scores.json"
+    arguments = ["--data", str(twins), "--metrics", "ssim", "--no-floors", "--json", str(out)]
+    assert run("--run", str(tmp_path / "run"), *arguments) == 0
+    images = json.loads(out.read_text())["images"]
+    assert images.keys() == {"AR/1", "2", "XM2VTS/1", "3"}
+    assert [row["ssim"] for row in images.values()] == pytest.approx([1] * 4)
 
 
 def test_the_command_exits_1_when_a_pair_failed(

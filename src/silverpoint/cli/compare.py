@@ -13,6 +13,7 @@ from silverpoint.cli.evaluate import (
     Contender,
     add_options,
     metric_names,
+    of_split,
     options_of,
     table_of,
     write_whole,
@@ -24,9 +25,10 @@ examples:
   silverpoint compare runs/pencil runs/pix2pix --data cufs/ --out report.html
   silverpoint compare ours/ theirs/ --data cufs/ --subset CUHK --metrics fsim,lpips_alex,fid,rank1 --out report.html
 
-A RUN draws the images now; a DIR holds them, named by the dataset's ids. All are scored on the pairs that each of
-them has. The page needs nothing beside it: tables with paired intervals, published rows, CMC curves, and the
-images on which they differ most.
+A RUN draws the images now; a DIR holds them, named by the dataset's ids, or subset/id where subsets share ids. All
+are scored on the pairs that each of them has. The page needs nothing beside it: tables with paired intervals,
+published rows, CMC curves, and the images on which they differ most. Exit status: 0 all done, 1 an image could not
+be scored, 2 wrong usage.
 """
 
 
@@ -59,22 +61,21 @@ def run(args: argparse.Namespace) -> int:
     if args.out.is_dir():
         raise UsageError(f"--out {args.out}: is a folder; name the file to write, report.html for one")
 
-    from dataclasses import replace
-
     from silverpoint.metrics.compare import compare
     from silverpoint.metrics.page import render
-    from silverpoint.metrics.reference import reference_of_split
 
     contenders = _named(args)
     direction = next((c.direction for c in contenders.values() if c.direction), "photo2sketch")
     with Bar() as bar:
-        options = options_of(args, names, bar.advance)
-        options = replace(options, colour=options.colour or direction == "sketch2photo")
-        reference, examples = reference_of_split(args.data, args.split, args.subset, direction)
-        found = {name: contender.images(examples, options) for name, contender in contenders.items()}
+        options, reference, examples = of_split(args, options_of(args, names, bar.advance), direction)
+        found: dict[str, dict[int, Any]] = {}
+        failed: dict[str, dict[str, str]] = {}
+        for name, contender in contenders.items():
+            found[name], failed[name] = contender.images(reference, examples, options)
         common = [i for i in range(len(examples)) if all(i in images for images in found.values())]
         if not common:
-            raise UsageError("there is no pair of which all have an image")
+            reasons = [reason for why in failed.values() for reason in why.values()]
+            raise UsageError("; ".join(["there is no pair of which all have an image", *reasons[:1]]))
         fakes = {name: [images[i] for i in common] for name, images in found.items()}
         subsets = {examples[i].subset for i in common}
         comparison = compare(
@@ -92,13 +93,15 @@ def run(args: argparse.Namespace) -> int:
     write_whole(args.out, page)
     print("\n".join(table_of(comparison.reports, names)))
     for name, images in found.items():
-        if len(images) < len(examples):
-            lacking = [e.id for i, e in enumerate(examples) if i not in images]
+        lacking = [n for i, n in enumerate(reference.names) if i not in images and n not in failed[name]]
+        if lacking:
             print(
                 f"{name} lacks {len(lacking)} of {len(examples)}: {', '.join(lacking[:5])}", file=sys.stderr
             )
+        for reason in failed[name].values():
+            print(f"not scored: {reason}", file=sys.stderr)
     print(f"{args.out}: {len(common)} pairs, {args.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+    return 1 if any(failed.values()) else 0
 
 
 def _named(args: argparse.Namespace) -> dict[str, Contender]:

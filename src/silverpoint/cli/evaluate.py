@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from silverpoint.metrics.evaluate import Options, Progress
+    from silverpoint.metrics.reference import Reference
 
 EXAMPLES = """\
 examples:
@@ -25,11 +26,12 @@ examples:
   silverpoint evaluate --fake results/ --real sketches/ --geometry padded256
   silverpoint evaluate --fake faces/ --real photos/ --colour --geometry native
 
-Images are paired by their name without suffix (subfolders count: CUHK/f-005-01), or with a dataset by id. Pairs
-of several subfolders or subsets are also scored one by one. FID and KID compare the two sets and depend on n:
-compare them only at equal n. The rows in brackets are floors: the input itself, another person's sketch, the mean
-sketch, the blurred true one; a method's number means something where it beats them. docs/metrics.md defines every
-number. Exit status: 0 all pairs scored, 1 some could not be, 2 wrong usage.
+Images are paired by their name without suffix (subfolders count: CUHK/f-005-01); with a dataset by id, or
+subset/id where subsets share ids, as `synthesize` names them. Pairs of several subfolders or subsets are also
+scored one by one. FID and KID compare the two sets and depend on n: compare them only at equal n. The rows in
+brackets are floors: the input itself, another person's sketch, the mean sketch, the blurred true one; a method's
+number means something where it beats them. docs/metrics.md defines every number. Exit status: 0 all pairs scored,
+1 some could not be, 2 wrong usage.
 """
 HEADINGS = {
     "psnr": "PSNR",
@@ -98,7 +100,11 @@ def add_parser(subparsers: Any) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How to draw and to measure: what `evaluate` and `compare` have in common."""
-    parser.add_argument("--checkpoint", default="last", help="of a run: last or best (default: last)")
+    parser.add_argument(
+        "--checkpoint",
+        default="last",
+        help="of a run: last, best or, of a method of stages, stage-NAME (default: last)",
+    )
     parser.add_argument("--style", help="a run draws all in this style (default: each in its own)")
     parser.add_argument(
         "--geometry",
@@ -231,25 +237,50 @@ def _of_folders(args: argparse.Namespace, options: Options) -> dict[str, Any]:
 
 
 def _of_dataset(args: argparse.Namespace, options: Options) -> dict[str, Any]:
-    from dataclasses import replace
-
     from silverpoint.metrics.evaluate import evaluate_images, measure_floors
-    from silverpoint.metrics.reference import reference_of_split
 
     contender = Contender(args.trained or args.fake, args)
     direction = contender.direction or "photo2sketch"
-    options = replace(options, colour=options.colour or direction == "sketch2photo")
-    reference, examples = reference_of_split(args.data, args.split, args.subset, direction)
-    fakes = contender.images(examples, options)
-    missing = [name for position, name in enumerate(reference.names) if position not in fakes]
+    options, reference, examples = of_split(args, options, direction)
+    fakes, failed = contender.images(reference, examples, options)
+    if not fakes:
+        raise DataError(f"no pair can be scored; {next(iter(failed.values()))}")
     kept = sorted(fakes)
-    reference = reference.only(kept)
-    floors = None if args.no_floors else measure_floors(reference, options)
-    report = evaluate_images([fakes[i] for i in kept], reference, options, floors)
+    scored = reference.only(kept)
+    floors = None if args.no_floors else measure_floors(scored, options)
+    report = evaluate_images([fakes[i] for i in kept], scored, options, floors)
     report["fake"], report["real"] = str(contender.path), str(args.data)
     report["split"], report["subset"], report["direction"] = args.split, args.subset, direction
-    report["missing"]["fake"] = missing
+    there = {*scored.names, *failed}
+    report["missing"]["fake"] = [name for name in reference.names if name not in there]
+    report["failed"] = failed
     return report
+
+
+def of_split(
+    args: argparse.Namespace, options: Options, direction: str
+) -> tuple[Options, Reference, list[Any]]:
+    """The split to score against, its examples, and the options that suit the direction.
+
+    Raises UsageError for pictures that the geometry has no room for.
+    """
+    from dataclasses import replace
+
+    from silverpoint.metrics.folders import size_text
+    from silverpoint.metrics.images import CROP_HEIGHT, CROP_WIDTH
+    from silverpoint.metrics.reference import reference_of_split
+
+    reference, examples = reference_of_split(
+        args.data, args.split, args.subset, direction, training=not args.no_floors
+    )
+    odd = next((real for real in reference.real if real.shape[:2] != (CROP_HEIGHT, CROP_WIDTH)), None)
+    if options.geometry != "native" and odd is not None:
+        raise UsageError(
+            f"{args.data}: has pictures of {size_text(odd)}, geometry {options.geometry} scores "
+            f"{CROP_WIDTH}x{CROP_HEIGHT}; use --geometry native"
+        )
+    options = replace(options, colour=options.colour or direction == "sketch2photo")
+    return options, reference, examples
 
 
 class Contender:
@@ -266,14 +297,14 @@ class Contender:
             self.run = load_synthesizer(path, args.direction, args.checkpoint)
             self.direction = self.run[1]
 
-    def images(self, examples: list[Any], options: Options) -> dict[int, Any]:
-        """The images by position among the examples; of a folder, those that are there."""
+    def images(
+        self, reference: Reference, examples: list[Any], options: Options
+    ) -> tuple[dict[int, Any], dict[str, str]]:
+        """The images by position among the examples, of a folder those that are there; and which failed, and why."""
         if self.run is None:
-            from silverpoint.metrics.reference import fakes_by_name
+            from silverpoint.metrics.reference import fakes_of
 
-            return _fitting(
-                fakes_by_name(self.path, [example.id for example in examples], options.colour), examples
-            )
+            return fakes_of(self.path, reference, examples, options.colour)
         import torch
 
         from silverpoint.training.validation import synthesize_examples
@@ -281,18 +312,7 @@ class Contender:
         method, direction, net = self.run
         device = torch.device(options.device)
         images = synthesize_examples(method, net.to(device), examples, direction, device, self.style)
-        return dict(enumerate(images))
-
-
-def _fitting(fakes: dict[int, Any], examples: list[Any]) -> dict[int, Any]:
-    for position, image in fakes.items():
-        size, other = image.shape[:2], examples[position].photo.shape[:2]
-        if size != other:
-            raise DataError(
-                f"{examples[position].id}: the image is {size[1]}x{size[0]}, the dataset's is "
-                f"{other[1]}x{other[0]}; undo the padding or resizing first"
-            )
-    return fakes
+        return dict(enumerate(images)), {}
 
 
 def metric_names(text: str | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from silverpoint import __version__
 from silverpoint.errors import DataError, ImageError
-from silverpoint.metrics.folders import Images, Pairing, images_by_stem, pair_folders
+from silverpoint.metrics.folders import Images, Pairing, images_by_stem, pair_folders, size_text
 from silverpoint.metrics.images import CROP_HEIGHT, CROP_WIDTH, Geometry
 from silverpoint.metrics.measure import (
     DISTRIBUTION,
@@ -160,12 +160,17 @@ def _training_ceiling(reference: Reference, options: Options) -> dict[str, Any] 
     if reference.training is None or not asked:
         return None
     only = replace(options, metrics=asked)
-    theirs = only.measure("training", reference.training, reference.training)
+    report: dict[str, Any] = {"fid": None, "kid": None, "kid_error": None}
+    about = {"n": len(reference.training), "against": len(reference.real)}
+    try:
+        theirs = only.measure("training", reference.training, reference.training)
+    except ValueError as error:  # of a size that the geometry has no room for
+        return {**report, "reasons": dict.fromkeys(asked, str(error)), **about}
     ours = only.measure("training", reference.real, reference.real)
-    report: dict[str, Any] = {"fid": None, "kid": None, "kid_error": None, "reasons": theirs.reasons}
+    report["reasons"] = theirs.reasons
     if theirs.real_features is not None and ours.real_features is not None:
         report = distribution_distances(theirs.real_features, ours.real_features)
-    return {**report, "n": len(reference.training), "against": len(reference.real)}
+    return {**report, **about}
 
 
 def _scorable(pairing: Pairing, geometry: Geometry) -> tuple[Pairing, dict[str, str]]:
@@ -173,15 +178,15 @@ def _scorable(pairing: Pairing, geometry: Geometry) -> tuple[Pairing, dict[str, 
     failed: dict[str, str] = {}
     for stem, fake, real in zip(pairing.stems, pairing.fake, pairing.real, strict=True):
         try:
-            size, other = (Images([path])[0].shape for path in (fake, real))
+            ours, theirs = (Images([path])[0] for path in (fake, real))
         except ImageError as error:
             failed[stem] = str(error)
             continue
-        if size != other:
-            failed[stem] = f"{fake} is {_size(size)}, {real} is {_size(other)}"
-        elif geometry != "native" and size != (CROP_HEIGHT, CROP_WIDTH):
+        if ours.shape != theirs.shape:
+            failed[stem] = f"{fake} is {size_text(ours)}, {real} is {size_text(theirs)}"
+        elif geometry != "native" and ours.shape != (CROP_HEIGHT, CROP_WIDTH):
             failed[stem] = (
-                f"{fake} is {_size(size)}, geometry {geometry} scores {CROP_WIDTH}x{CROP_HEIGHT}; "
+                f"{fake} is {size_text(ours)}, geometry {geometry} scores {CROP_WIDTH}x{CROP_HEIGHT}; "
                 "undo the padding or resizing, or use geometry native"
             )
     kept = [position for position, stem in enumerate(pairing.stems) if stem not in failed]
@@ -215,10 +220,6 @@ def _training(
     if not both:
         raise DataError(f"{train} and {train_photos} share no file name")
     return (Images([side[stem] for stem in both], colour) for side in (found, inputs))  # type: ignore[return-value]
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
 
 
 def _networks(report: dict[str, Any], options: Options) -> dict[str, str]:

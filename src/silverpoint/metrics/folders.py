@@ -73,6 +73,11 @@ def pair_folders(fake: Path, real: Path) -> Pairing:
     )
 
 
+def size_text(image: np.ndarray) -> str:
+    """Width x height of an image (H, W) or (H, W, 3), as people say it."""
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
 class Images(Sequence[np.ndarray]):
     """The files as uint8 images, read one at a time: grey (H, W), or (H, W, 3) RGB."""
 

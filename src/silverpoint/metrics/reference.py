@@ -1,15 +1,16 @@
 """What fakes are held against: n real images, and what their floors are made from."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from silverpoint.data.pairs import Example, list_split, read_rows
-from silverpoint.errors import DataError
+from silverpoint.errors import DataError, ImageError
 from silverpoint.image import to_grey
-from silverpoint.metrics.folders import Images, images_by_stem
+from silverpoint.metrics.folders import Images, images_by_stem, size_text
 
 Pictures = Sequence[np.ndarray]
 
@@ -59,27 +60,36 @@ class Reference:
 
 
 def reference_of_split(
-    dataset: Path, split: str = "test", subset: str | None = None, direction: str = "photo2sketch"
+    dataset: Path,
+    split: str = "test",
+    subset: str | None = None,
+    direction: str = "photo2sketch",
+    *,
+    training: bool = True,
 ) -> tuple[Reference, list[Example]]:
-    """A split of a dataset folder as a reference named by id, and its examples in the same order.
+    """A split of a dataset folder as a reference, and its examples in the same order.
 
-    The training set is the pairs of `train` and, unless it is the split in question, `val`, of the same subset.
-    Raises DataError when the folder holds no such pairs.
+    Names are ids; subset/id where several subsets of the split have the id. The training set, read unless `training`
+    is false, is the pairs of `train` and, unless it is the split in question, `val`, of the same subset. Raises
+    DataError when the folder holds no such pairs.
     """
     examples = [stored.load() for stored in list_split(dataset, split, subset)]
     subsets: dict[str, list[int]] = {}
     for position, example in enumerate(examples):
         subsets.setdefault(example.subset, []).append(position)
     splits = {row["split"] for row in read_rows(dataset) if subset in (None, row["subset"])}
-    known = [s for s in ("train", "val") if s != split and s in splits] if split != "train" else []
-    training = [stored.load() for name in known for stored in list_split(dataset, name, subset)]
+    known = (
+        [s for s in ("train", "val") if s != split and s in splits] if training and split != "train" else []
+    )
+    trained = [stored.load() for name in known for stored in list_split(dataset, name, subset)]
     to_sketch = direction == "photo2sketch"
     results, sources = (
-        [[e.sketch if sketch else e.photo for e in side] for side in (examples, training)]
+        [[e.sketch if sketch else e.photo for e in side] for side in (examples, trained)]
         for sketch in (to_sketch, not to_sketch)
     )
+    owners = Counter(e.id for e in examples)
     reference = Reference(
-        tuple(example.id for example in examples),
+        tuple(e.id if owners[e.id] == 1 else f"{e.subset}/{e.id}" for e in examples),
         results[0],
         subsets if len(subsets) > 1 else {},
         sources[0],
@@ -89,14 +99,53 @@ def reference_of_split(
     return reference, examples
 
 
-def fakes_by_name(folder: Path, names: Sequence[str], colour: bool) -> dict[int, np.ndarray]:
-    """The images of a folder whose names, with or without subfolders, are those of a reference: by position.
+def fakes_of(
+    folder: Path, reference: Reference, examples: Sequence[Example], colour: bool
+) -> tuple[dict[int, np.ndarray], dict[str, str]]:
+    """The images of a folder that belong to a dataset's examples, by position; by name, why others cannot be scored.
 
-    Raises DataError when there are none.
+    They are named subset/id; where none is, id, with or without subfolders. Raises DataError when there are none,
+    and where an id alone may mean several examples or several files.
     """
     found = images_by_stem(folder)
-    by_name = {stem.rpartition("/")[2]: path for stem, path in found.items()} | found
-    chosen = {position: by_name[name] for position, name in enumerate(names) if name in by_name}
+    images, failed = {}, {}
+    for position, stem in _stems(folder, found, examples).items():
+        name, real = reference.names[position], reference.real[position]
+        try:
+            image = Images([found[stem]], colour)[0]
+        except ImageError as error:
+            failed[name] = str(error)
+            continue
+        if image.shape[:2] == real.shape[:2]:
+            images[position] = image
+        else:
+            failed[name] = (
+                f"{found[stem]} is {size_text(image)}, the dataset's is {size_text(real)}; "
+                "undo the padding or resizing"
+            )
+    return images, failed
+
+
+def _stems(folder: Path, stems: Iterable[str], examples: Sequence[Example]) -> dict[int, str]:
+    """Which file is each example's, by position."""
+    known, by_id, owners = set(stems), defaultdict(list), defaultdict(list)
+    exact = {at: name for at, e in enumerate(examples) if (name := f"{e.subset}/{e.id}") in known}
+    if exact:
+        return exact
+    for stem in stems:
+        by_id[stem.rpartition("/")[2]].append(stem)
+    for at, example in enumerate(examples):
+        owners[example.id].append(at)
+    chosen = {}
+    for name, places in owners.items():
+        files = [name] if name in known else by_id[name]
+        if len(files) > 1 or (files and len(places) > 1):
+            mine = " or ".join(f"{examples[at].subset}/{name}" for at in places)
+            raise DataError(
+                f"{folder}: {' and '.join(files)} may be of {mine}; name the images <subset>/<id>"
+            )
+        if files:
+            chosen[places[0]] = files[0]
     if not chosen:
-        raise DataError(f"{folder}: holds no image named like the dataset's ids, {names[0]} for one")
-    return {position: Images([path], colour)[0] for position, path in chosen.items()}
+        raise DataError(f"{folder}: holds no image named like the dataset's ids, {examples[0].id} for one")
+    return chosen

@@ -40,8 +40,8 @@ class Table:
             self._read(path)
 
     def fill(self, keys: Sequence[Key], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
-        """The rows (n, D) of `keys`, of which `compute` is asked for those positions that are not here."""
-        missing = [position for position, key in enumerate(keys) if key not in self.rows]
+        """The rows (n, D) of `keys`; `compute` is asked for one position of each key that is not here."""
+        missing = list({key: at for at, key in enumerate(keys) if key not in self.rows}.values())
         if missing:
             for position, row in zip(missing, compute(missing), strict=True):
                 self.rows[keys[position]] = np.asarray(row, np.float32).reshape(-1)
