@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,9 +12,11 @@ from PIL import Image
 from torch import nn
 
 import silverpoint.methods.kt as kt
-from drawn import write_pair_folders
+import silverpoint.training.maps as maps
+from drawn import draw_pair, write_pair_folders
 from silverpoint.cli.main import main
 from silverpoint.data.batches import Batch
+from silverpoint.data.pairs import Example
 from silverpoint.errors import UsageError
 from silverpoint.losses.transfer import map_distance
 from silverpoint.methods.kt import CORRESPONDENCE, KT, Settings, in_order
@@ -96,6 +99,8 @@ def test_the_distance_of_maps_by_hand():
     assert float(map_distance(maps, targets)) == pytest.approx((1 + 4) / 2 + (0 + 9) / 2)
     with pytest.raises(ValueError, match="zip"):
         map_distance(maps, targets[:1])
+    with pytest.raises(ValueError, match=r"\(1, 1, 1, 2\) cannot learn from one of \(1, 2, 1, 1\)"):
+        map_distance(maps, targets[::-1])  # which would broadcast
 
 
 def printed(a, b, size):
@@ -330,9 +335,24 @@ def test_one_run_trains_both_directions_and_exports_two_files(dataset, tmp_path,
     assert "no pair nobody" in capsys.readouterr().err
 
 
-def test_maps_of_a_method_without_teachers_are_refused(monkeypatch, tmp_path):
-    import silverpoint.training.maps as maps
+def test_maps_of_runs_of_one_name_are_all_shown(monkeypatch):
+    monkeypatch.setattr(maps, "load_run", lambda *_: (method(framing="crop"), {}))
+    monkeypatch.setattr(maps, "_sheet", lambda rows: [name for name, _ in rows])
+    example = Example("p", "all", "x", *draw_pair(0, (16, 24)))
+    students = ("Stu-PtoS", "Stu-StoP")
+    runs = [Path("a/kt"), Path("b/kt"), Path("c/other")]
+    expected = [f"{s}\n{name}" for name in ("a/kt", "b/kt", "other") for s in students]
+    assert maps.map_sheet(runs, example) == ["Teachers", *expected]
 
+
+def test_rows_of_unlike_framings_have_room_beside_each_other():
+    wide, tall = ([torch.rand(1, 2, height, 4)] * len(CORRESPONDENCE) for height in (2, 8))
+    sheet = maps._sheet([("Teachers", wide), ("Stu-PtoS\n" + "long" * 20, tall), ("Stu-StoP\nx", wide)])
+    assert sheet.shape[0] == maps.TOP + 3 * (2 * maps.TILE + maps.GAP)
+    assert sheet.shape[1] > 6 * (maps.TILE + maps.GAP) + 80 * 5  # a long name has room too
+
+
+def test_maps_of_a_method_without_teachers_are_refused(monkeypatch, tmp_path):
     class Other:
         name = "pix2pix"
 

@@ -55,8 +55,8 @@ CORRESPONDENCE = (
 class Settings(CommonSettings):
     size_multiple = DilatedSEResNet.size_multiple
 
-    lr: float = setting(2e-4, "section 4.1")
-    beta1: float = setting(0.5, "section 4.1")
+    lr: float = setting(2e-4, "section 4.1", low=0)
+    beta1: float = setting(0.5, "section 4.1", low=0, high=0.9999)
     framing: str = setting("resize256", "section 4.1: scaled to 256x256", choices=FRAMINGS)
     lambda_teacher: float = setting(1.0, "Eq. 4: weight of Eq. 1; 0: without teachers (Table 1)", low=0)
     lambda_student: float = setting(1.0, "Eq. 4: weight of Eq. 2; 0: without each other (Table 1)", low=0)

@@ -13,16 +13,17 @@ from silverpoint.errors import UsageError
 from silverpoint.methods.kt import CORRESPONDENCE, KT
 from silverpoint.training.export import load_run
 
-TILE, LEFT, TOP, GAP = 128, 150, 40, 4
+TILE, TOP, GAP = 128, 40, 4
 
 
 def map_sheet(runs: Sequence[Path], example: Example, checkpoint: str = "last") -> np.ndarray:
     """The maps of one pair, (H, W, 3) uint8: a column per row of CORRESPONDENCE, heads and names included.
 
-    The first row is the teachers', then come the two students of each run. Raises UsageError for a run of another
-    method, RunError for a folder that is no run.
+    The first row is the first run's teachers, then come the two students of each run. Raises UsageError for a run of
+    another method, RunError for a folder that is no run.
     """
-    rows: dict[str, list[Tensor]] = {}
+    rows: list[tuple[str, list[Tensor]]] = []
+    names = [run.name for run in runs]
     for run in runs:
         method, _ = load_run(run, checkpoint)
         if not isinstance(method, KT):
@@ -33,23 +34,27 @@ def map_sheet(runs: Sequence[Path], example: Example, checkpoint: str = "last") 
         batch, _ = still(
             example, (example.style,), framing=s.framing, fill=s.fill, multiple=method.ptos.size_multiple
         )
-        for network, maps in method.eval().maps(batch.photo, batch.sketch).items():
-            rows.setdefault(network if network == "Teachers" else f"{network}\n{run.name}", maps)
+        name = run.name if names.count(run.name) == 1 else str(run)
+        (_, teachers), *students = method.eval().maps(batch.photo, batch.sketch).items()
+        rows = rows or [("Teachers", teachers)]
+        rows += [(f"{network}\n{name}", maps) for network, maps in students]
     return _sheet(rows)
 
 
-def _sheet(rows: dict[str, list[Tensor]]) -> np.ndarray:
-    tiles = [[_tile(m[0]) for m in maps] for maps in rows.values()]
-    height = max(t.height for t in tiles[0])
-    size = (LEFT + len(CORRESPONDENCE) * (TILE + GAP), TOP + len(tiles) * (height + GAP))
+def _sheet(rows: Sequence[tuple[str, Sequence[Tensor]]]) -> np.ndarray:
+    tiles = [[_tile(m[0]) for m in maps] for _, maps in rows]
+    height = max(tile.height for line in tiles for tile in line)
+    font = ImageFont.load_default(13)
+    left = 12 + round(max(font.getlength(line) for name, _ in rows for line in name.splitlines()))
+    size = (left + len(CORRESPONDENCE) * (TILE + GAP), TOP + len(tiles) * (height + GAP))
     sheet = Image.new("L", size, 255)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    draw = ImageDraw.Draw(sheet)
     for column, c in enumerate(CORRESPONDENCE):
-        x = LEFT + column * (TILE + GAP)
+        x = left + column * (TILE + GAP)
         draw.multiline_text((x, 4), f"{c.teacher} {c.layer}\n{c.ptos}, {c.stop}", 0, font)
         for row, line in enumerate(tiles):
             sheet.paste(line[column], (x, TOP + row * (height + GAP)))
-    for row, name in enumerate(rows):
+    for row, (name, _) in enumerate(rows):
         draw.multiline_text((6, TOP + row * (height + GAP) + 6), name, 0, font)
     return np.asarray(sheet.convert("RGB"))
 
