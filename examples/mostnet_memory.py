@@ -5,7 +5,7 @@
 memory.json: how many slots the split's photos choose as keys and its sketches as values, how evenly (perplexity),
 how often both choose one slot (agreement), the attention's entropy, and how much of the variance of the real sketch
 features the reading explains, at the run's temperature and at sharper ones, beside what the hard choice explains and
-what the values could at best.
+what the values could at best. Places where photo and sketch are both blank, as in the margin of pad256, do not count.
 
 memory.png, a column per face: photo; the slot of each place, a colour per slot; the sketch drawn by reading alone,
 without reading, and as it is; the real sketch.
@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from silverpoint.data.batches import still
 from silverpoint.data.pairs import read_split
-from silverpoint.methods.mostnet import MOSTNet, Recall
-from silverpoint.nets.memory import MemoryDictionary, attention_entropy, perplexity, rows, slot_counts
+from silverpoint.methods.mostnet import UNUSED, MOSTNet, Recall
+from silverpoint.nets.memory import MemoryDictionary, perplexity, rows, slot_counts
 from silverpoint.training.export import load_run
 
 TEMPERATURES = (1.0, 0.3, 0.1, 0.03, 0.01)
@@ -33,11 +32,12 @@ TEMPERATURES = (1.0, 0.3, 0.1, 0.03, 0.01)
 def unexplained(
     recall: Recall, memory: MemoryDictionary, temperatures: tuple[float, ...]
 ) -> dict[str, float]:
-    """Squared error of each way to guess the sketch features of a pair, summed over places and channels."""
-    sketch, values = rows(recall.sketch_features), memory.values
-    guesses = {f"reading at {t:g}": torch.softmax(recall.key_cosines / t, -1) @ values for t in temperatures}
-    guesses["the value of the chosen key"] = values[recall.key_cosines.argmax(-1)]
-    guesses["at best, the value the sketch chooses"] = values[recall.value_cosines.argmax(-1)]
+    """Squared error of each way to guess the sketch features of a pair, summed over shown places and channels."""
+    shown, values = recall.shown.flatten(), memory.values
+    sketch, keys = rows(recall.sketch_features)[shown], recall.key_cosines[shown]
+    guesses = {f"reading at {t:g}": torch.softmax(keys / t, -1) @ values for t in temperatures}
+    guesses["the value of the chosen key"] = values[keys.argmax(-1)]
+    guesses["at best, the value the sketch chooses"] = values[recall.value_cosines[shown].argmax(-1)]
     return {name: float((guess - sketch).square().sum()) for name, guess in guesses.items()}
 
 
@@ -81,21 +81,18 @@ def main() -> None:
     for number, example in enumerate(examples):
         batch, undo = still(example, method.styles, framing=settings.framing, fill=settings.fill, multiple=4)
         recall = method.recall(batch)
-        choice = recall.key_cosines.argmax(-1)
-        key_counts = key_counts + slot_counts(choice, settings.slots)
-        value_counts = value_counts + slot_counts(recall.value_cosines.argmax(-1), settings.slots)
-        found = {
-            f"attention entropy at {t:g}": attention_entropy(recall.key_cosines, t) for t in temperatures
-        }
+        inside = recall.shown.flatten()
+        choice, value_choice = recall.key_cosines.argmax(-1), recall.value_cosines.argmax(-1)
+        key_counts = key_counts + slot_counts(choice[inside], settings.slots)
+        value_counts = value_counts + slot_counts(value_choice[inside], settings.slots)
+        found = {f"attention entropy at {t:g}": recall.attention_entropy(t) for t in temperatures}
         found["agreement"] = recall.agreement()
-        found["sketch without reading, L1 in grey levels"] = 127.5 * float(
-            F.l1_loss(recall.without_reading, recall.sketch)
-        )
+        found["sketch without reading, L1 in grey levels"] = 127.5 * recall.without_reading_l1()
         for name, value in found.items():
             figures.setdefault(name, []).append(value)
         for name, value in unexplained(recall, memory, temperatures).items():
             errors[name] = errors.get(name, 0.0) + value
-        sketch = rows(recall.sketch_features)
+        sketch = rows(recall.sketch_features)[inside]
         features.append(
             torch.stack([sketch.sum(0), sketch.square().sum(0), torch.full_like(sketch[0], len(sketch))])
         )
@@ -116,7 +113,7 @@ def main() -> None:
         "slots chosen as values": int((value_counts > 0).sum()),
         "perplexity of the keys": perplexity(key_counts),
         "perplexity of the values": perplexity(value_counts),
-        "slots unused in the last 1000 steps": int((memory.idle >= 1000).sum()),
+        f"slots unused in the last {UNUSED} updates": int((memory.idle >= UNUSED).sum()),
         **{name: float(np.mean(values)) for name, values in figures.items()},
         "variance of the sketch features explained by": {n: 1 - e / variance for n, e in errors.items()},
     }

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from silverpoint.losses.memory_refinement import memory_refinement
 from silverpoint.nets.memory import (
+    SPLIT,
     MemoryDictionary,
     attention_entropy,
     perplexity,
@@ -125,6 +126,17 @@ def test_a_sharper_reading_takes_the_most_alike_value():
     torch.testing.assert_close(memory.read(torch.tensor([[0.1, 5.0]])), torch.tensor([VALUES[1]]))
 
 
+def test_low_precision_reads_with_the_same_weights():
+    """The values are the unit vectors, so that what is read is the attention itself."""
+    torch.manual_seed(0)
+    memory = MemoryDictionary(256, 256, temperature=0.01)
+    memory.values.copy_(torch.eye(256))
+    features = torch.randn(2, 256, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = memory(features).float()
+    torch.testing.assert_close(found, memory(features), rtol=0.01, atol=1e-6)
+
+
 def test_in_eval_nothing_moves():
     memory = MemoryDictionary(4, 3, restart_after=1).eval()
     before = {name: b.clone() for name, b in memory.named_buffers()}
@@ -232,7 +244,16 @@ def test_a_dead_slot_becomes_the_neighbour_of_the_busiest_key_and_takes_its_valu
     assert torch.equal(memory.keys[:2], torch.tensor(KEYS[:2]))
     for slots, parent in ((memory.keys, KEYS[0]), (memory.values, VALUES[0])):
         distance = float((slots[2] - torch.tensor(parent)).norm() / torch.tensor(parent).norm())
-        assert 0 < distance < 0.5
+        assert distance == pytest.approx(SPLIT)
+
+
+def test_a_slot_is_split_as_far_however_many_processes_there_are():
+    torch.manual_seed(0)
+    memory = memory_of(KEYS, VALUES, decay=1.0, restart_after=1)
+    photo, choice = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    memory.update(photo, photo, choice, choice, reduce=lambda t: t / 16)  # the mean of random signs is short
+    distances = (memory.keys[1:] - torch.tensor(KEYS[0])).norm(dim=1) / 2
+    torch.testing.assert_close(distances, torch.full((2,), SPLIT))
 
 
 def test_more_dead_slots_than_living_ones_are_shared_among_these():
@@ -288,6 +309,20 @@ def test_the_refinement_is_the_equation_with_its_straight_through_gradient(count
         value.backward()
         results.append((value.detach(), keys.grad, values.grad))
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01])
+def test_the_pull_of_the_refinement_is_one_over_slots_and_temperature(temperature):
+    """Of cosines that hardly differ: p (1 - p) / T from a slot's own probability, p p / T from the other's."""
+    cosines = torch.zeros(2, 1, 512, dtype=torch.double)
+    cosines[0, 0, 3] = cosines[1, 0, 7] = 1e-9
+    keys, values = (c.clone().requires_grad_() for c in cosines)
+    memory_refinement(keys, values, temperature).backward()
+    expected = torch.zeros(1, 512, dtype=torch.double)
+    expected[0, 3], expected[0, 7] = 1, -1  # away from the slot that differs, toward the other's
+    expected /= 512 * temperature
+    torch.testing.assert_close(keys.grad, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(values.grad, -expected, rtol=1e-6, atol=1e-9)
 
 
 def test_descending_the_refinement_makes_the_choices_agree():

@@ -1,8 +1,11 @@
 """MOST-Net: what its step computes beside a slow transcription, what learns from what, and what is exported."""
 
 import json
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -12,8 +15,10 @@ from onnx import numpy_helper
 import silverpoint.methods.mostnet as mostnet
 from drawn import write_pair_folders
 from silverpoint.data.batches import Batch
+from silverpoint.data.pairs import Example
 from silverpoint.errors import UsageError
-from silverpoint.methods.mostnet import CONTENT, STYLE, MOSTNet, Settings
+from silverpoint.methods.mostnet import CONTENT, STYLE, MOSTNet, Recall, Settings
+from silverpoint.nets.memory import MemoryDictionary, attention_entropy
 from silverpoint.nets.vgg import VGG19
 
 TINY = Settings(batch_size=2, width=4, blocks=1, hidden=4, slots=7, discriminator_width=4)
@@ -147,7 +152,6 @@ def gradients(net: MOSTNet, module: torch.nn.Module, chosen: str) -> float:
 @pytest.mark.parametrize("loss", ["g_gan", "g_rec", "g_style", "g_content"])
 def test_nothing_but_the_refinement_teaches_the_sketch_encoder(loss):
     """Slots move by Eq. 6 and not by gradients, so what the values are made of is out of every other loss's reach."""
-    assert gradients(method(), method().sketch_encoder, loss) == 0
     net = method()
     assert gradients(net, net.sketch_encoder, loss) == 0
     assert gradients(net, net.generator, loss) > 0
@@ -213,16 +217,47 @@ def test_values_may_follow_the_choice_of_the_keys():
     assert not torch.equal(*moved["own"])
 
 
+def test_in_low_precision_losses_are_finite_and_the_memory_keeps_its_own():
+    net = method()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.isfinite(v) for v in losses_of(net, some_batch()).values())
+    assert net.generator.memory.keys.dtype == torch.float32
+
+
 def test_low_precision_chooses_the_same_slots():
-    batch, kept = some_batch(), []
+    """Of the same features, exactly: who chose what, how often they disagree, and so where the slots go."""
+    photo, sketch = torch.randn(2, 2, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+    found = []
     for enabled in (False, True):
-        net = method()
+        net = method(slots=300, temperature=0.05)
+        net.sketch_encoder = torch.nn.Identity()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            losses = losses_of(net, batch)
-        assert all(torch.isfinite(v) for v in losses.values())
-        assert net.generator.memory.keys.dtype == torch.float32
-        kept.append(losses["g_mr"].detach())
-    torch.testing.assert_close(*kept, rtol=0.1, atol=0.5)
+            refinement = net._remember(photo, sketch)
+        found.append((refinement, net.generator.memory.keys, net.generator.memory.values))
+    assert 0 < float(found[0][0]) < 2
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
+
+
+def test_the_refinement_has_a_temperature_of_its_own():
+    nets = [method(), method(temperature=0.1), method(mr_temperature=0.5)]
+    plain, other, sharper = (gradients(net, net.sketch_encoder, "g_mr") for net in nets)
+    assert other == plain
+    assert sharper > 1.5 * plain
+
+
+def test_a_training_step_runs_the_compiled_generator():
+    ran, batch = [], some_batch()
+
+    def backend(graph, _):
+        return lambda *inputs: ran.append(graph) or graph(*inputs)
+
+    expected = losses_of(method(), batch)
+    net = method()
+    net.generator.compile(backend=backend)
+    found = losses_of(net, batch)
+    assert len(ran) >= 1 + 3 * 3 + 1  # encoder, three blocks with two injections each, decoder
+    torch.testing.assert_close(found, expected)
+    torch._dynamo.reset()
 
 
 def test_training_draws_closer():
@@ -254,11 +289,29 @@ def test_validation_shows_the_memory_at_work():
     assert net.inspect(batch)[0]["sketch_without_reading_l1"] == pytest.approx(0, abs=1e-6)
 
 
-def test_settings_out_of_their_range_are_refused():
-    with pytest.raises(UsageError, match="temperature"):
-        Settings(temperature=0.0)
-    with pytest.raises(UsageError, match="content_of"):
-        Settings(content_of="both")
+def test_a_blank_margin_is_not_counted():
+    net, batch = method().eval(), some_batch()
+    batch.photo[..., :9], batch.sketch[..., :9] = 1, 1  # two places of eight, and a part of the third
+    batch.photo[:, :, :8] = 1  # the sketch goes on
+    recall = net.recall(batch)
+    assert torch.equal(recall.shown, (torch.arange(8) >= 2).expand(2, 1, 8, 8))
+    shown = [i for i in range(2 * 8 * 8) if i % 8 >= 2]
+    keys, values = recall.key_cosines[shown], recall.value_cosines[shown]
+    figures, _ = net.inspect(batch)
+    agree = [int(k.argmax()) == int(v.argmax()) for k, v in zip(keys, values, strict=True)]
+    assert figures["agreement"] == pytest.approx(sum(agree) / len(agree))
+    assert figures["attention_entropy"] == pytest.approx(attention_entropy(keys, 1.0))
+    l1 = (recall.without_reading - recall.sketch)[..., 8:].abs().mean()
+    assert figures["sketch_without_reading_l1"] == pytest.approx(float(l1), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 0.0), ("content_of", "both"), ("slots", 1), ("memory_decay", 1.5), ("beta1", 1.0)],
+)
+def test_settings_out_of_their_range_are_refused(name, value):
+    with pytest.raises(UsageError, match=name):
+        Settings(**{name: value})
 
 
 # ---- the model file ------------------------------------------------------------------------------------------------
@@ -302,3 +355,61 @@ def test_the_model_file_holds_the_memory_and_takes_the_photo_alone(tmp_path):
     with torch.no_grad():
         expected = net.generator.eval()(photo, torch.ones(3, 1))
     torch.testing.assert_close(torch.from_numpy(session.run(None, feeds)[0]), expected, atol=1e-4, rtol=0)
+
+
+# ---- the instruments -----------------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_what_the_memory_leaves_unexplained_by_hand():
+    instrument = runpy.run_path(str(EXAMPLES / "mostnet_memory.py"))
+    memory = MemoryDictionary(2, 2)
+    memory.values.copy_(torch.eye(2))
+    sketch = torch.tensor([[1.0, 0.0], [0.0, 2.0], [9.0, 9.0]])  # the third place is blank
+    keys, values = torch.tensor([[[0.9, 0.1], [0.8, 0.2], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
+    none = torch.empty(0)
+    recall = Recall(
+        torch.tensor([True, True, False]).view(1, 1, 1, 3),
+        none,
+        sketch.t().view(1, 2, 1, 3),
+        keys,
+        values,
+        *[none] * 3,
+    )
+    found = instrument["unexplained"](recall, memory, (1.0, 0.001))
+    assert found["the value of the chosen key"] == pytest.approx(0 + (1 + 4))
+    assert found["at best, the value the sketch chooses"] == pytest.approx(0 + 1)
+    assert found["reading at 0.001"] == pytest.approx(found["the value of the chosen key"])
+    a, b = 1 / (1 + np.exp(-0.8)), 1 / (1 + np.exp(-0.6))  # weights of the first slot
+    assert found["reading at 1"] == pytest.approx(2 * (1 - a) ** 2 + b**2 + (1 + b) ** 2)
+    assert recall.agreement() == 0.5
+
+
+def test_letters_are_found_above_the_hair_and_a_copy_is_told_from_a_smudge():
+    instrument = runpy.run_path(str(EXAMPLES / "copied_letters.py"))
+    paper, saliency = np.full((250, 200), 240, np.uint8), np.zeros((250, 200), np.uint8)
+    saliency[60:, 50:150] = 255
+    real, other = paper.copy(), paper.copy()
+    real[10:20, 60:120:4] = 40
+    other[10:20, 62:122:4] = 40
+    letters = real < 100
+    real[50:] = 0  # hair, and the sheet's edge
+    real[:, :5] = 0
+
+    def example(sketch):
+        return Example("a", "AR", "x", np.zeros((250, 200, 3), np.uint8), sketch, saliency=saliency)
+
+    found = instrument["letters_of"](example(real))
+    assert np.array_equal(found, letters)
+    assert instrument["letters_of"](example(paper)) is None
+    assert instrument["box_of"](found) == (slice(7, 23), slice(57, 120))
+    ink, likeness, chance = instrument["score"](real, real, other, found)
+    assert (ink, likeness) == pytest.approx((1, 1))
+    assert chance < 0
+    assert instrument["score"](paper, real, other, found) == (0, 0, 0)
+    faint = (240 - (240 - real.astype(float)) / 4).round()
+    assert instrument["score"](faint, real, other, found)[:2] == pytest.approx((0.25, 1))
+    smudge = np.where(real[:45].min(0) < 100, 140, 240) * np.ones((250, 1))
+    smudge[:, 58:122] = 140
+    assert abs(instrument["score"](smudge, real, other, found)[1]) < 0.5

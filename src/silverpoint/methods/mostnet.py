@@ -14,6 +14,7 @@ Decisions where the paper is silent, and what we found: docs/methods/mostnet.md.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,9 @@ from silverpoint.nets.memory import MemoryDictionary, attention_entropy, rows, s
 from silverpoint.nets.patchgan import PatchGAN
 from silverpoint.nets.vgg import VGG19, load_vgg19
 
+SCALE = 4  # pixels of a picture per place of its features, each way
 INJECTIONS = 3  # section III-A: three style injection blocks
-UNUSED = 1000  # steps without being chosen, after which we call a slot unused
+UNUSED = 1000  # updates of the memory without being chosen, after which we call a slot unused
 # Eqs. 12 and 13, and what gives our VGG-19's squared distances the size of torchvision's, for which the paper's
 # weights are: ours has activations near one in every channel. Measured against VGG-16: docs/methods/mostnet.md.
 STYLE, CONTENT = {"pool1": 0.5, "pool2": 1.0}, {"pool4": 0.125}
@@ -42,7 +44,7 @@ STYLE, CONTENT = {"pool1": 0.5, "pool2": 1.0}, {"pool4": 0.125}
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
-    size_multiple = 4
+    size_multiple = SCALE
 
     batch_size: int = setting(16, "section IV-A", low=1)
     n_epochs: int = setting(1000, "section IV-A: more than 1000 epochs", low=0)
@@ -51,7 +53,7 @@ class Settings(CommonSettings):
     fill: str = setting("white", "ours: the colour of paper", choices=FILLS)
     lr: float = setting(4e-4, "section IV-A: of the generator", low=0)
     lr_discriminator: float = setting(1e-3, "section IV-A", low=0)
-    beta1: float = setting(0.9, "section IV-A", low=0)
+    beta1: float = setting(0.9, "section IV-A", low=0, high=0.9999)
     lambda_gan: float = setting(1.0, "section IV-A: lambda 1", low=0)
     lambda_rec: float = setting(200.0, "section IV-A: lambda 2", low=0)
     lambda_style: float = setting(40.0, "section IV-A: lambda 3", low=0)
@@ -62,18 +64,19 @@ class Settings(CommonSettings):
     width: int = setting(64, "ours, as CycleGAN: a quarter of a slot's length", low=1)
     blocks: int = setting(4, "ours: residual blocks of an encoder, and of the decoder", low=0)
     hidden: int = setting(128, "SPADE, appendix A: channels between style and gamma, beta", low=1)
-    slots: int = setting(512, "ours: K of Eq. 1", low=1)
-    memory_decay: float = setting(0.999, "section IV-A: alpha of Eq. 6", low=0)
-    temperature: float = setting(1.0, "Eq. 7 has none; of the reading and of the refinement", low=1e-3)
+    slots: int = setting(512, "ours: K of Eq. 1", low=2)
+    memory_decay: float = setting(0.999, "section IV-A: alpha of Eq. 6", low=0, high=1)
+    temperature: float = setting(1.0, "Eq. 7 has none; of the reading", low=1e-3)
     value_choice: str = setting(
         "own", "section III-B-2: as the keys; key: the slot of the photo feature", choices=("own", "key")
     )
     mr_gradient: str = setting(
         "straight-through", "ours; none: Eqs. 14-15 to the letter", choices=("straight-through", "none")
     )
+    mr_temperature: float = setting(1.0, "ours: of the straight-through gradient of Eqs. 14-15", low=1e-3)
     restart_after: int = setting(
         0,
-        "ours: steps after which an unused slot is given to a busy one's features; 0: never, the paper",
+        "ours: updates after which an unused slot is given to a busy one's features; 0: never, the paper",
         low=0,
     )
     discriminator_width: int = setting(64, "pix2pix, section 6.1.2", low=1)
@@ -82,7 +85,7 @@ class Settings(CommonSettings):
 class Synthesizer(nn.Module):
     """photo (B, 3, H, W) in [-1, 1] -> sketch (B, 1, H, W) in [-1, 1], with what the memory says; multiples of 4."""
 
-    size_multiple = 4
+    size_multiple = SCALE
 
     def __init__(self, s: Settings) -> None:
         super().__init__()
@@ -104,11 +107,18 @@ class Synthesizer(nn.Module):
             features = block(features, [injection(read) for injection in block.injections])  # type: ignore[union-attr]
         return self.decoder(features)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the networks one by one, for a training step calls them past `forward`."""
+        blocks = [part for block in self.injections for part in (block, *block.injections)]  # type: ignore[misc]
+        for part in (self.encoder, *blocks, self.decoder):
+            part.compile(*args, **kwargs)
+
 
 @dataclass(frozen=True)
 class Recall:
     """What a trained memory makes of pairs; maps are (B, c, h, w), cosines (B h w, K), sketches in [-1, 1]."""
 
+    shown: Tensor  # (B, 1, h, w) bool: where photo or sketch show anything, unlike a white margin
     photo_features: Tensor
     sketch_features: Tensor
     key_cosines: Tensor
@@ -118,8 +128,18 @@ class Recall:
     without_reading: Tensor  # drawn with the mean value everywhere: all that is not the memory's
 
     def agreement(self) -> float:
-        """The share of places whose photo and sketch features choose one slot: 1 - L_MR / 2."""
-        return float((self.key_cosines.argmax(-1) == self.value_cosines.argmax(-1)).float().mean())
+        """The share of shown places whose photo and sketch features choose one slot: there 1 - L_MR / 2."""
+        agree = self.key_cosines.argmax(-1) == self.value_cosines.argmax(-1)
+        return float(agree[self.shown.flatten()].float().mean())
+
+    def attention_entropy(self, temperature: float) -> float:
+        """Of the shown places: see nets/memory.py."""
+        return attention_entropy(self.key_cosines[self.shown.flatten()], temperature)
+
+    def without_reading_l1(self) -> float:
+        """How much of the sketch, in [-1, 1], is the memory's: mean absolute difference over shown places."""
+        difference = (self.without_reading - self.sketch).abs()
+        return float(F.avg_pool2d(difference, SCALE)[self.shown].mean())
 
 
 class MOSTNet(Method):
@@ -191,7 +211,7 @@ class MOSTNet(Method):
             with torch.autocast(features.device.type, enabled=False):
                 key_cosines = similarity(photo_rows, memory.keys)
                 value_cosines = similarity(sketch_rows, memory.values)
-                refinement = memory_refinement(key_cosines, value_cosines, s.temperature)
+                refinement = memory_refinement(key_cosines, value_cosines, s.mr_temperature)
                 key_choice = key_cosines.argmax(-1)  # Eq. 5
                 value_choice = key_choice if s.value_choice == "key" else value_cosines.argmax(-1)
                 memory.update(photo_rows, sketch_rows, key_choice, value_choice, self.reduce)
@@ -228,7 +248,9 @@ class MOSTNet(Method):
         generator, memory = self.generator, self.generator.memory
         photo, sketch = generator.encoder(batch.photo), self.sketch_encoder(batch.sketch)
         read, mean = memory(photo), memory.values.mean(0)[:, None, None].expand_as(photo)
+        blank = F.avg_pool2d(torch.cat([batch.photo, batch.sketch], 1).amin(1, keepdim=True), SCALE) == 1
         return Recall(
+            ~blank,
             photo,
             sketch,
             similarity(rows(photo), memory.keys),
@@ -243,8 +265,8 @@ class MOSTNet(Method):
         recall = self.recall(batch)
         figures = {
             "agreement": recall.agreement(),
-            "attention_entropy": attention_entropy(recall.key_cosines, self.settings.temperature),
-            "sketch_without_reading_l1": float(F.l1_loss(recall.without_reading, recall.sketch)),
+            "attention_entropy": recall.attention_entropy(self.settings.temperature),
+            "sketch_without_reading_l1": recall.without_reading_l1(),
             "unused_slots": float((self.generator.memory.idle >= UNUSED).sum()),
         }
         pictures = [p.expand(-1, 3, -1, -1) for p in (recall.reading_alone, recall.without_reading)]

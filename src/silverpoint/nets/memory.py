@@ -42,7 +42,10 @@ class MemoryDictionary(nn.Module):
 
     def read(self, features: Tensor) -> Tensor:
         """The values of the keys that resemble the features, mixed: a row for each row."""
-        attention = torch.softmax(similarity(features, self.keys) / self.temperature, -1)  # Eq. 7
+        # Cosines near one need more than bfloat16's three digits to be told apart.
+        with torch.autocast(features.device.type, enabled=False):
+            cosines = similarity(features.to(self.keys.dtype), self.keys)
+            attention = torch.softmax(cosines / self.temperature, -1)  # Eq. 7
         return F.linear(attention, self.values.t())  # Eqs. 8, 9
 
     @torch.no_grad()
@@ -85,15 +88,17 @@ class MemoryDictionary(nn.Module):
         dead = self.idle >= self.restart_after
         busy = counts.argsort(descending=True, stable=True)
         parent = busy[(dead.cumsum(0) - 1) % (counts > 0).sum()]
+        noise = reduce(torch.randn_like(torch.stack([self.keys, self.values])))
         self.keys, self.values = (
-            torch.where(dead[:, None], self._beside(slots[parent], reduce), slots)
-            for slots in (self.keys, self.values)
+            torch.where(dead[:, None], _beside(slots[parent], n), slots)
+            for slots, n in zip((self.keys, self.values), noise, strict=True)
         )
         self.idle = self.idle.masked_fill(dead, 0)
 
-    def _beside(self, slots: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-        size = slots.square().mean(1, keepdim=True).sqrt()
-        return slots + SPLIT * size * reduce(torch.randn_like(slots))
+
+def _beside(slots: Tensor, noise: Tensor) -> Tensor:
+    """SPLIT away in the direction of the noise, whose length says over how many processes it was averaged."""
+    return slots + SPLIT * slots.norm(dim=-1, keepdim=True) * F.normalize(noise, dim=-1)
 
 
 def similarity(features: Tensor, slots: Tensor) -> Tensor:
