@@ -56,7 +56,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(making, "predictor", predictor)
     monkeypatch.setattr(
-        making, "sketch_prior", lambda kind, sketch, of_photo: (predictor(kind)(sketch), False)
+        making, "sketch_prior", lambda kind, sketch, of_photo: (predictor(kind)(sketch), True)
     )
     return seen
 
@@ -130,7 +130,7 @@ def test_everything_damaged_is_named_at_once_and_no_dataset_appears(tmp_path):
 def test_bad_pairs_are_left_out_when_asked_and_named(tmp_path):
     source = spoil(write_pair_folders(tmp_path / "mine", 5))
     report = prepare("pairs", source, tmp_path / "dataset", skip_bad=True, val=0)
-    assert report.pairs == 2
+    assert (report.pairs, report.left_out) == (2, 3)
     assert [p.split("/")[-1].split(":")[0] for p in report.problems] == ["p001.png", "p002.png", "p003.png"]
     assert [r["id"] for r in read_rows(tmp_path / "dataset")] == ["p000", "p004"]
 
@@ -224,6 +224,23 @@ def test_only_what_changed_is_made_anew(tmp_path, counted, monkeypatch):
     assert np.array_equal(read_split(out, "train")[0].photo, draw_pair(8)[0])
 
 
+def test_while_priors_of_changed_pictures_are_made_a_finished_dataset_reads_as_one_without(
+    tmp_path, counted, monkeypatch
+):
+    source, out = write_pair_folders(tmp_path / "mine", 3), tmp_path / "dataset"
+    prepare("pairs", source, out, priors=["saliency"])
+    Image.fromarray(draw_pair(8)[0]).save(source / "photos" / "p000.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "predictor", lambda kind: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare("pairs", source, out, priors=["saliency"])
+    assert not any(row["saliency"] or row["sketch_saliency"] for row in read_rows(out))
+    counted.clear()
+    prepare("pairs", source, out)
+    assert len(counted) == 2  # the others' are as they were
+    assert all(row["saliency"] and row["sketch_saliency"] for row in read_rows(out))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_a_killed_preparation_leaves_nothing_that_reads_as_whole(source, tmp_path):
     code = f"""
@@ -310,6 +327,28 @@ def test_photos_are_aligned_by_given_points_and_sketches_by_their_own(tmp_path):
     assert [r["of"] for r in found] == ["photo", "sketch"]
     for row in found:
         assert np.abs(np.array(json.loads(row["points"]))[:2] - CUFS.eyes()).max() < 0.01
+
+
+def test_a_sketch_that_is_scaled_to_its_photo_takes_its_points_along(tmp_path):
+    source = write_pair_folders(tmp_path / "mine", 1)
+    Image.fromarray(draw_pair(0, (400, 500))[1]).save(source / "sketches" / "p000.png")
+    table = tmp_path / "points.csv"
+    table.write_text("file,left_x,left_y,right_x,right_y\nsketches/p000.png,100,200,300,202\n")
+    prepare("pairs", Source(source, points=table), tmp_path / "out")
+    (row,) = csv.DictReader((tmp_path / "out" / "points.csv").open())
+    assert json.loads(row["points"]) == [[49.75, 99.75], [149.75, 100.75]]  # of pixel centres
+
+
+def test_points_are_given_to_any_protocols_pictures(tmp_path):
+    write_pair_folders(tmp_path / "AR", 0)
+    for kind, folder in enumerate(("photos", "sketches")):
+        Image.fromarray(draw_pair(0)[kind]).save(tmp_path / "AR" / folder / "3.png")
+    table = tmp_path / "points.csv"
+    lines = ("photos/3.png,60,120,130,120", "sketches/3.png,62,120,132,120")
+    table.write_text("\n".join(["file,left_x,left_y,right_x,right_y", *lines]))
+    prepare("cufs", Source(tmp_path / "AR", points=table), tmp_path / "out", frame="cufs", val=0)
+    (row, _) = csv.DictReader((tmp_path / "out" / "points.csv").open())
+    assert np.abs(np.array(json.loads(row["points"])) - CUFS.eyes()).max() < 0.01
 
 
 def test_points_of_another_size_of_the_picture_are_told(tmp_path):
@@ -417,7 +456,41 @@ def test_a_sketchs_layout_is_refused_when_it_misses_the_face_or_lies_elsewhere()
     assert parsed(bald, bald)
 
 
+def test_only_a_training_sketch_that_cannot_be_parsed_borrows_its_photos_layout(
+    source, tmp_path, monkeypatch
+):
+    photos = np.full((250, 200), 1, np.uint8)
+    noise = np.full((250, 200), 5, np.uint8)
+    monkeypatch.setattr(making, "predictor", lambda kind: lambda image: photos)
+    monkeypatch.setattr(making, "sketch_prior", lambda kind, sketch, of_photo: (noise, False))
+    draw = tmp_path / "draw.txt"
+    splits = {f"p{i:03d}": ("train", "val", "test")[i % 3] for i in range(10)}
+    first = Source(source, draw=draw)
+    draw.write_text("\n".join(f"mine {split} {id}" for id, split in splits.items()))
+    prepare("pairs", first, tmp_path / "out", priors=["layout"])
+    for row in read_rows(tmp_path / "out"):
+        number = 1 if row["split"] == "train" else 5
+        assert np.unique(np.asarray(Image.open(tmp_path / "out" / row["sketch_layout"]))) == [number]
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["notes"] == {
+        "sketch_layout taken from the photo": 4,
+        "sketch_layout poor, kept as it is": 6,
+    }
+    splits |= {"p000": "test", "p002": "train"}  # drawn otherwise, both are made anew
+    draw.write_text("\n".join(f"mine {split} {id}" for id, split in splits.items()))
+    prepare("pairs", first, tmp_path / "out", priors=["layout"])
+    for name, number in (("p000", 5), ("p002", 1), ("p001", 5), ("p003", 1)):
+        assert np.unique(np.asarray(Image.open(tmp_path / f"out/sketch_layout/mine/{name}.png"))) == [number]
+
+
 # ---- the command
+
+
+def test_the_command_fails_when_pairs_were_left_out(tmp_path, capsys):
+    source = spoil(write_pair_folders(tmp_path / "mine", 5))
+    arguments = ["prepare", "pairs", str(source), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([*arguments, "--skip-bad"]) == 1
+    assert "2 pairs" in capsys.readouterr().out
+    assert len(read_rows(tmp_path / "out")) == 2
 
 
 def test_the_command_counts_aloud_and_names_problems(source, tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from drawn import draw_pair, write_pair_folders
-from silverpoint.data.points import read_points
+from silverpoint.data.points import read_points, with_points
 from silverpoint.data.protocols import PROTOCOLS, Source
 from silverpoint.data.protocols.listing import read_draw, safe_id
 from silverpoint.errors import DataError
@@ -92,6 +92,15 @@ def test_cufs_is_read_from_the_folders_that_circulate(tmp_path):
     ]
 
 
+def test_the_folder_nearest_the_file_says_the_subset_and_what_it_is(tmp_path):
+    root = tmp_path / "CUHK Face Sketch Database"
+    write(root / "AR" / "Training Photos" / "3.jpg")
+    write(root / "AR" / "Training Sketches" / "3.jpg", SKETCH)
+    for folder in (root, tmp_path, root / "AR"):
+        (pair,) = listing("cufs", folder).pairs
+        assert (pair.subset, pair.id, pair.sketch.parent.name) == ("AR", "3", "Training Sketches")
+
+
 def test_what_lies_in_the_wrong_splits_folder_is_named_and_the_draw_holds(tmp_path):
     write(tmp_path / "AR" / "Training Photos" / "106.jpg")
     write(tmp_path / "AR" / "Training Sketches" / "106.jpg", SKETCH)
@@ -117,7 +126,9 @@ def test_original_names_outside_the_draw_ask_for_one(tmp_path):
         listing("cufs", tmp_path)
     draw = tmp_path / "mine.txt"
     draw.write_text("# mine\nAR test m-001\n")
-    assert [(p.id, p.split) for p in listing("cufs", tmp_path, draw=draw).pairs] == [("m-001", "test")]
+    found = listing("cufs", tmp_path, draw=draw)
+    assert [(p.id, p.split) for p in found.pairs] == [("m-001", "test")]
+    assert found.count() == "1 pairs"  # the published counts are of the published draw
 
 
 def test_a_table_that_reaches_outside_its_folder_is_refused(tmp_path):
@@ -185,6 +196,21 @@ def test_cufsf_takes_the_photo_that_was_drawn(tmp_path):
     assert listing("cufsf", tmp_path).pairs[0].photo.stem == "00005fb010_940128"
     listed.unlink()
     assert "one of 2 photos" in listing("cufsf", tmp_path).problems[0]
+
+
+def test_cufsfs_points_of_photo_and_sketch_are_told_apart_by_their_folder(tmp_path):
+    root = tmp_path / "sketches of a database"  # what lies above the source says nothing
+    write(root / "photo" / "00005fa010_930831.tif", PHOTO[..., 0])
+    write(root / "sketch" / "00005.jpg", SKETCH)
+    for folder, x in (("photo_points", 60), ("sketch_points", 50)):
+        (root / folder).mkdir()
+        (root / folder / "00005.3pts").write_text(f"{x} 80\n120 80\n")
+    (pair,) = listing("cufsf", root).pairs
+    assert (pair.photo_points[0], pair.sketch_points[0]) == ((60, 80), (50, 80))
+    table = tmp_path / "mine.csv"
+    table.write_text("file,left_x,left_y,right_x,right_y\n00005fa010_930831.tif,66,80,120,81\n")
+    (pair,) = with_points([pair], table)  # one's own come first, what they lack stays
+    assert (pair.photo_points[0], pair.sketch_points[0]) == ((66, 80), (50, 80))
 
 
 @pytest.mark.parametrize("text", ["", "1 2\n", "a b\nc d\n", "1 2\n1 2\n", "nan 1\n5 1\n", "1 2 3\n4 5 6\n"])
@@ -261,6 +287,7 @@ def test_celeba_is_split_as_da_gan_counts_and_has_its_sketches_simulated(tmp_pat
     assert [p.split for p in found.pairs] == ["train", "train", "test", "test"]
     assert all(p.sketch is None and p.style == "simulated" for p in found.pairs)
     assert sum(found.expected.values()) == 202_599
+    assert "list_landmarks_align_celeba.txt; eyes are detected" in found.problems[0]
 
 
 def test_celeba_knows_its_own_partition_and_landmarks(tmp_path):
@@ -287,6 +314,41 @@ def test_pairs_are_split_by_ratio_and_seed(tmp_path):
     assert {p.split for p in listing("pairs", source).pairs} == {"train"}
 
 
+def test_one_id_in_two_subsets_is_drawn_for_testing_in_one_alone(tmp_path):
+    write_pair_folders(tmp_path / "mine", 1)
+    rows = [f"photos/p000.png,{n},{subset}" for subset in "ab" for n in range(10)]
+    table = tmp_path / "mine" / "mine.csv"
+    table.write_text("\n".join(["photo,id,subset", *rows]))
+    splits = [p.split for p in listing("pairs", table, test=0.3).pairs]
+    assert splits.count("test") == 6
+
+
+def test_a_draw_decides_over_folders_and_tables_and_names_who_is_not_in_it(tmp_path):
+    write(tmp_path / "photos" / "x 1.jpg")
+    write(tmp_path / "photos" / "y.jpg")
+    table = tmp_path / "mine.csv"
+    table.write_text("photo,id,subset,split\nphotos/y.jpg,y,mine,train\n")
+    draw = tmp_path / "draw.txt"
+    draw.write_text(f"{tmp_path.name} test x-1\n{tmp_path.name} val y\nmine test y\n")
+    assert [(p.id, p.split) for p in listing("pairs", tmp_path, draw=draw).pairs] == [
+        ("x-1", "test"),
+        ("y", "val"),
+    ]
+    assert [p.split for p in listing("pairs", table, draw=draw).pairs] == ["test"]
+    draw.write_text(f"{tmp_path.name} test x-1\n")
+    for source in (tmp_path, table):
+        with pytest.raises(DataError, match=r"y\.jpg: .* y is not in .*draw\.txt"):
+            listing("pairs", source, draw=draw)
+
+
+def test_a_draw_for_fs2k_has_to_name_every_pair(tmp_path):
+    root = fs2k(tmp_path, ("train", "photo1/image0110", 0, {}), ("test", "photo1/image0002", 2, {}))
+    draw = tmp_path / "draw.txt"
+    draw.write_text("photo1 test photo1-0110\n")
+    with pytest.raises(DataError, match="photo1-0002 is not in"):
+        listing("fs2k", root, draw=draw)
+
+
 def test_pairs_of_two_folders_anywhere(tmp_path):
     write(tmp_path / "a" / "x 1.jpg")
     write(tmp_path / "b" / "deep" / "x 1.png", SKETCH)
@@ -294,13 +356,42 @@ def test_pairs_of_two_folders_anywhere(tmp_path):
     assert (pair.id, pair.sketch.name) == ("x-1", "x 1.png")
 
 
+POINTS = "file,left_x,left_y,right_x,right_y\n"
+
+
 def test_photos_alone_are_to_be_simulated_and_take_points_from_a_table(tmp_path):
     write(tmp_path / "faces" / "001_03.jpg")
     points = tmp_path / "pupils.csv"
-    points.write_text("file,left_x,left_y,right_x,right_y\n001_03.jpg,60,80,120,81\n")
-    (pair,) = listing("pairs", tmp_path / "faces", points=points).pairs
+    points.write_text(POINTS + "001_03.jpg,60,80,120,81\n")
+    (pair,) = with_points(listing("pairs", tmp_path / "faces").pairs, points)
     assert pair.sketch is None
     assert pair.photo_points == ((60, 80), (120, 81))
+
+
+def test_points_of_one_name_are_told_apart_by_their_folders_or_refused(tmp_path):
+    for subset in ("AR", "CUHK"):
+        write(tmp_path / "db" / subset / "Training Photos" / "3.jpg")
+        write(tmp_path / "db" / subset / "Training Sketches" / "3.jpg", SKETCH)
+    pairs = listing("cufs", tmp_path / "db" / "AR").pairs
+    points = tmp_path / "points.csv"
+    points.write_text(
+        POINTS + "CUHK/Training Photos/3.jpg,50,80,120,81\nAR/Training Photos/3.jpg,60,80,120,81\n"
+    )
+    assert with_points(pairs, points)[0].photo_points[0] == (60, 80)
+    points.write_text(POINTS + "b/3.jpg,50,80,120,81\na/3.jpg,60,80,120,81\n")
+    with pytest.raises(DataError, match=r"3\.jpg: 2 point files have its name"):
+        with_points(pairs, points)
+
+
+def test_points_that_are_none_or_of_no_picture_are_refused(tmp_path):
+    write(tmp_path / "faces" / "a.jpg")
+    pairs = listing("pairs", tmp_path / "faces").pairs
+    (tmp_path / "points.csv").write_text(POINTS + "other.jpg,50,80,120,81\n")
+    with pytest.raises(DataError, match="none of the pictures"):
+        with_points(pairs, tmp_path / "points.csv")
+    for nothing in (tmp_path / "missing", tmp_path / "faces"):
+        with pytest.raises(DataError, match="neither a table"):
+            with_points(pairs, nothing)
 
 
 def test_pairs_by_a_table_keep_what_it_says(tmp_path):

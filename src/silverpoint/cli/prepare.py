@@ -73,7 +73,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--jpeg", action=argparse.BooleanOptionalAction, default=None,
         help="store JPEG of quality 95, smaller and faster to read than PNG, not bit-exact (default for celeba)",
     )  # fmt: skip
-    parser.add_argument("--skip-bad", action="store_true", help="leave out pairs that cannot be made")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out pairs that cannot be made (exit status 1)"
+    )
     parser.add_argument(
         "--preview", action="store_true", help="write DATASET/preview.png: twenty pairs with points"
     )
@@ -118,4 +120,4 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.out}: {report.counted}")
     if args.preview:
         print(f"{preview(args.out)}: look at it")
-    return 0
+    return 1 if report.left_out else 0

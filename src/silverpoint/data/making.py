@@ -22,6 +22,9 @@ from silverpoint.image import read_image, to_grey, write_image
 
 REVISION = 1  # to be raised when the pictures come out otherwise: prepared ones are then made anew
 FOLDERS = {"photo": "photos", "sketch": "sketches"}
+# What is noted of a sketch's prior that came out as noise: a training pair borrows its photo's, of the same face in the
+# same place. Of others a network that draws the photo would be shown the answer.
+LENT, POOR = "taken from the photo", "poor, kept as it is"
 AHEAD = 4  # pairs in flight for each process: what bounds the memory
 
 
@@ -89,7 +92,7 @@ def make(pair: Pair, plan: Plan, known: dict[str, Any] | None = None) -> Made:
 
 
 def _make(pair: Pair, plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
-    files = {"photo": _hash(pair.photo)} | ({"sketch": _hash(pair.sketch)} if pair.sketch else {})
+    files = _files(pair)
     key = _key(files, pair, plan)
     name = f"{pair.subset}/{pair.id}.png"
     paths = {kind: f"{folder}/{pair.subset}/{pair.id}{plan.suffix}" for kind, folder in FOLDERS.items()}
@@ -106,7 +109,7 @@ def _make(pair: Pair, plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
         "priors": {},
         "notes": [],
     }
-    wanted = [kind for kind in plan.priors if not _is_there(kind, known, plan)]
+    wanted = [kind for kind in plan.priors if not _is_there(kind, known, pair, plan)]
     for kind in plan.priors:
         if kind not in wanted:
             record["priors"][kind] = known["priors"][kind]
@@ -130,12 +133,27 @@ def _make(pair: Pair, plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
         if pair.sketch is None:  # simulated: the same face, pixel for pixel
             record["paths"][f"sketch_{kind}"] = record["paths"][kind]
         else:
-            drawn, borrowed = sketch_prior(kind, sketch, prior)
+            drawn, sound = sketch_prior(kind, sketch, prior)
+            if not sound:
+                lent = pair.split == "train"
+                drawn = prior if lent else drawn
+                record["notes"].append(f"sketch_{kind} {LENT if lent else POOR}")
             record["paths"][f"sketch_{kind}"] = _write(plan.root, f"sketch_{kind}/{name}", drawn)
-            if borrowed:
-                record["notes"].append(f"sketch_{kind} taken from the photo")
         record["priors"][kind] = version(kind)
     return record
+
+
+def stale_priors(pair: Pair, plan: Plan, known: dict[str, Any]) -> set[str]:
+    """The plan's priors that `make` would make anew."""
+    try:
+        same = known.get("key") == _key(_files(pair), pair, plan)
+    except DataError:  # for `make` to report
+        return set()
+    return {kind for kind in plan.priors if not same or not _is_there(kind, known, pair, plan)}
+
+
+def _files(pair: Pair) -> dict[str, str]:
+    return {"photo": _hash(pair.photo)} | ({"sketch": _hash(pair.sketch)} if pair.sketch else {})
 
 
 def _hash(path: Path) -> str:
@@ -165,8 +183,10 @@ def _key(files: dict[str, str], pair: Pair, plan: Plan) -> str:
     return _digest(json.dumps(parts).encode())[:32]
 
 
-def _is_there(kind: str, known: dict[str, Any], plan: Plan) -> bool:
-    """Whether a prior of these very pictures was computed by this very version."""
+def _is_there(kind: str, known: dict[str, Any], pair: Pair, plan: Plan) -> bool:
+    """Whether a prior of these very pictures was computed by this very version, for a pair of this split."""
+    if f"sketch_{kind} {POOR if pair.split == 'train' else LENT}" in known.get("notes", []):
+        return False
     names = [known.get("paths", {}).get(k) for k in (kind, f"sketch_{kind}")]
     return known.get("priors", {}).get(kind) == version(kind) and all(
         name and (plan.root / name).is_file() for name in names
@@ -188,6 +208,8 @@ def _pictures(pair: Pair, plan: Plan) -> tuple[np.ndarray, np.ndarray, dict[str,
     if abs(wide / tall * h / w - 1) > 0.03:
         raise DataError(f"{pair.sketch}: is {wide}x{tall}, its photo {w}x{h}; align them with --align cufs")
     resized = np.asarray(Image.fromarray(grey).resize((w, h), Image.Resampling.LANCZOS))
+    if points:
+        found["sketch"] = tuple(((x + 0.5) * w / wide - 0.5, (y + 0.5) * h / tall - 0.5) for x, y in points)
     return photo, resized, found, ["sketch scaled to the size of its photo"]
 
 

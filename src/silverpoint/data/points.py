@@ -1,10 +1,19 @@
 """Where the eyes and the mouth of a face are: read from files, or detected."""
 
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from silverpoint.errors import DataError, FaceError
+
+if TYPE_CHECKING:
+    from silverpoint.data.protocols.listing import Pair
 
 Points = tuple[
     tuple[float, float], ...
@@ -34,6 +43,67 @@ def read_points_table(path: Path) -> dict[str, Points]:
             found[row["file"]] = ordered([(float(row[f"{n}_x"]), float(row[f"{n}_y"])) for n in names])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: the points of {row['file']} are no numbers ({error})") from None
+    return found
+
+
+Marks = dict[
+    tuple[str, str], dict[Path, Points]
+]  # by photo or sketch and file name without suffix; then by folder
+
+
+def read_marks(where: Path) -> Marks:
+    """The points of a table, or of the point files below a folder; a sketch's lie in a folder whose name says so.
+
+    Raises DataError when there are none, or a file is damaged.
+    """
+    found: Marks = defaultdict(dict)
+    if where.is_file():
+        named = {Path(name): points for name, points in read_points_table(where).items()}
+    else:
+        named = {
+            path.relative_to(where): read_points(path)
+            for path in sorted(where.rglob("*pts"))
+            if path.is_file()
+        }
+    if not named:
+        raise DataError(f"{where}: neither a table of points nor a folder of point files")
+    for path, points in named.items():
+        kind = "sketch" if "sketch" in str(path.parent).lower() else "photo"
+        found[kind, path.stem][path.parent] = points
+    return found
+
+
+def points_of(marks: Marks, kind: str, image: Path) -> Points | None:
+    """The points of a photo or sketch; of several of its name those in a folder of its folder's name.
+
+    Raises DataError where the names leave open which are meant.
+    """
+    found = marks.get((kind, image.stem), {})
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    own = image.parent.parts
+    near = [folder for folder in found if own[len(own) - len(folder.parts) :] == folder.parts]
+    if not near:
+        raise DataError(
+            f"{image}: {len(found)} point files have its name; give theirs the names of the pictures' folders"
+        )
+    return found[max(near, key=lambda folder: len(folder.parts))]
+
+
+def with_points(pairs: Iterable[Pair], where: Path) -> list[Pair]:
+    """The pairs with the points that a table or a folder of point files has for them, and else their own.
+
+    Raises DataError when it has none for any of them.
+    """
+    marks, found, known = read_marks(where), [], 0
+    for pair in pairs:
+        photo = points_of(marks, "photo", pair.photo)
+        sketch = points_of(marks, "sketch", pair.sketch) if pair.sketch else None
+        known += bool(photo or sketch)
+        photo, sketch = photo or pair.photo_points, sketch or pair.sketch_points
+        found.append(replace(pair, photo_points=photo, sketch_points=sketch))
+    if not known:
+        raise DataError(f"{where}: has points of none of the pictures; they are found by the pictures' names")
     return found
 
 

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 import silverpoint
 from silverpoint.data.alignment import FRAMES
-from silverpoint.data.making import Made, Plan, make_all
+from silverpoint.data.making import Made, Plan, make_all, stale_priors
 from silverpoint.data.pairs import COLUMNS, read_rows
+from silverpoint.data.points import with_points
 from silverpoint.data.priors import version
 from silverpoint.data.protocols import PROTOCOLS, Pair, Source
 from silverpoint.data.protocols.listing import count_pairs
@@ -35,9 +36,12 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Report:
-    """What `prepare` made: how many pairs, the count against the protocol in words, and what it stumbled over."""
+    """What `prepare` made: how many pairs, how many it left out, the count against the protocol in words, and what it
+    stumbled over.
+    """
 
     pairs: int
+    left_out: int
     counted: str
     problems: list[str]
 
@@ -80,10 +84,13 @@ def prepare(
         priors=tuple(dict.fromkeys((*kept_priors, *priors))),
         size=listing.size if plan.frame == "none" else None,
     )
-    pairs = _hold_out(listing.pairs, val, seed)
+    pairs = with_points(listing.pairs, source.points) if source.points else listing.pairs
+    pairs = _hold_out(pairs, val, seed)
     _refuse_doubles(pairs)
 
     known = _read_journal(root / JOURNAL)
+    if root == out:
+        _hide_stale(out, pairs, plan, known)
     made: dict[tuple[str, str], Made] = {}
     with (root / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write("\n")  # the last line may have been cut off
@@ -115,7 +122,7 @@ def prepare(
         "notes": dict(notes),
         "problems": problems[:1000],
     })  # fmt: skip
-    return Report(len(kept), counted, problems)
+    return Report(len(kept), len(failed), counted, problems)
 
 
 def _plan(
@@ -165,11 +172,24 @@ def _workplace(out: Path, about: dict[str, Any]) -> tuple[Path, tuple[str, ...]]
         same = False
     if not same or about["shards"]:
         raise DataError(f"{out}: already exists; remove it or choose another --out")
-    stale = [kind for kind, made_by in priors.items() if made_by != version(kind)]
-    if stale:  # while these are made anew, the folder reads as one without them
-        columns = [f"{of}{kind}" for kind in stale for of in ("", "sketch_")]
-        _write_tables(out, [row | dict.fromkeys(columns, "") for row in read_rows(out)], written)
     return out, tuple(priors)
+
+
+def _hide_stale(
+    out: Path, pairs: Iterable[Pair], plan: Plan, known: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    """While priors are made anew, the folder reads as one without them."""
+    keys = [(pair, (pair.subset, pair.id)) for pair in pairs]
+    stale = {
+        kind
+        for pair, key in keys
+        if key in known or not known  # a pair that was left out is in no row
+        for kind in stale_priors(pair, plan, known.get(key, {}))
+    }
+    if stale:
+        about = json.loads((out / "dataset.json").read_text())
+        columns = [f"{of}{kind}" for kind in stale for of in ("", "sketch_")]
+        _write_tables(out, [row | dict.fromkeys(columns, "") for row in read_rows(out)], about)
 
 
 def _hold_out(pairs: list[Pair], fraction: float, seed: int) -> list[Pair]:

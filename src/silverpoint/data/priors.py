@@ -34,15 +34,13 @@ def predictor(kind: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def sketch_prior(kind: str, sketch: np.ndarray, of_photo: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The prior of a sketch (H, W), and whether it had to be taken from its photo.
+    """The prior of a sketch (H, W), and whether it is one.
 
     The networks were trained on photographs. Where the parser misses what every portrait shows, or disagrees with the
-    photo on most of the face, its answer is noise: the photo's layout, of the same face in the same place, stands in.
+    photo on most of the face, its answer is noise.
     """
     found = predictor(kind)(np.stack([sketch] * 3, -1))
-    if kind == "layout" and not parsed(found, of_photo):
-        return of_photo, True
-    return found, False
+    return found, kind != "layout" or parsed(found, of_photo)
 
 
 def parsed(layout: np.ndarray, of_photo: np.ndarray) -> bool:

@@ -29,7 +29,11 @@ def celeba(source: Source) -> Listing:
     if not photos:
         raise DataError(f"{source.folder}: no aligned images of CelebA (img_align_celeba/000001.jpg)")
     splits = _splits(source)
-    points = _landmarks(source.points or source.folder)
+    points = _landmarks(source.folder)
+    if not points:
+        problems.append(
+            f"{source.folder}: no list_landmarks_align_celeba.txt; eyes are detected where not given"
+        )
     pairs = []
     for photo in photos:
         split = splits.get(photo.stem) if splits else "train" if int(photo.stem) <= TRAIN else "test"
@@ -57,9 +61,9 @@ def _splits(source: Source) -> dict[str, str]:
     return {id: split for (_, id), split in read_draw(source.draw, "").items()}
 
 
-def _landmarks(where: Path) -> dict[str, Points]:
+def _landmarks(folder: Path) -> dict[str, Points]:
     """Eyes and middle of the mouth by stem, of list_landmarks_align_celeba.txt; empty without it."""
-    lists = [where] if where.is_file() else sorted(where.rglob("list_landmarks_align_celeba.txt"))
+    lists = sorted(folder.rglob("list_landmarks_align_celeba.txt"))
     found: dict[str, Points] = {}
     if lists:
         for number, line in enumerate(lists[0].read_text(encoding="utf-8").splitlines()[2:], 3):

@@ -25,7 +25,10 @@ EXPECTED = {
     ("XM2VTS", "train"): 100,
     ("XM2VTS", "test"): 195,
 }
+# What the folders above a file say, the nearest first
 SUBSET = {"CUHK": r"cuhk", "AR": r"(^|[^a-z])ar([^a-z]|$)", "XM2VTS": r"xm2vts"}
+KIND = {"photo": "photo", "sketch": "sketch"}
+SPLIT = {"train": "train", "test": "test"}
 # f-039-01.jpg <-> F2-039-01-sz1.jpg, m1-001-01.jpg <-> m1-001-01-sz1.jpg
 CUHK_NAME = re.compile(r"([fm])([12]?)-(\d+)-(\d+)")
 AR_NAME = re.compile(r"([mfw])2?-(\d+)")  # m-001-1.bmp <-> M2-001-1-sz1.jpg; a person has one photo
@@ -57,7 +60,7 @@ def cufs(source: Source) -> Listing:
         pairs.append(Pair(id, subset, split, photo, sketch, "cufs"))
     if not pairs:
         raise DataError(f"{source.folder}: no pairs.csv and no folders of photos and sketches of CUFS")
-    return Listing(pairs, EXPECTED, problems, SIZE)
+    return Listing(pairs, {} if source.draw else EXPECTED, problems, SIZE)
 
 
 def _order(key: tuple[str, str]) -> tuple[int, list[tuple[int, int | str]]]:
@@ -85,15 +88,14 @@ def _folders(folder: Path, problems: list[str]) -> Found:
     photos: dict[tuple[str, str], tuple[Path, str | None]] = {}
     sketches: dict[tuple[str, str], tuple[Path, str | None]] = {}
     for path in images_under(folder):
-        where = "/".join(path.relative_to(folder).parent.parts).lower()
-        named = f"{folder.name.lower()}/{where}"  # the folder of one subset may be what was given
-        subset = next((name for name, pattern in SUBSET.items() if re.search(pattern, named)), None)
+        parts = path.relative_to(folder).parent.parts
+        subset = _nearest((folder.name, *parts), SUBSET)  # the folder of one subset may be what was given
+        kind, split = _nearest(parts, KIND), _nearest(parts, SPLIT)
         id = _person(subset, path.stem)
-        if subset is None or id is None or ("sketch" in where) == ("photo" in where):
+        if subset is None or id is None or kind is None:
             problems.append(f"{path}: belongs to no folder or name of CUFS")
             continue
-        split = "train" if "train" in where else "test" if "test" in where else None
-        side = sketches if "sketch" in where else photos
+        side = sketches if kind == "sketch" else photos
         if (subset, id) in side:
             raise DataError(f"{path}: {side[subset, id][0]} is of the same person; keep one of them")
         side[subset, id] = path, split
@@ -104,6 +106,15 @@ def _folders(folder: Path, problems: list[str]) -> Found:
         if photos[key][1] != sketches[key][1]:
             problems.append(f"{photos[key][0]}: its sketch lies in another split's folder")
     return {key: (photos[key][0], sketches[key][0], photos[key][1]) for key in both}
+
+
+def _nearest(parts: tuple[str, ...], patterns: dict[str, str]) -> str | None:
+    """What the innermost folder says that says one of these things."""
+    for part in reversed(parts):
+        said = [name for name, pattern in patterns.items() if re.search(pattern, part.lower())]
+        if len(said) == 1:
+            return said[0]
+    return None
 
 
 def _person(subset: str | None, stem: str) -> str | None:

@@ -6,7 +6,7 @@ FERET's photos come from NIST, grey and unaligned; the sketches and the points o
 import re
 from pathlib import Path
 
-from silverpoint.data.points import Points, read_points
+from silverpoint.data.points import Marks, Points, points_of, read_marks
 from silverpoint.data.protocols.listing import Listing, Pair, Source, images_under, read_draw
 from silverpoint.errors import DataError
 
@@ -34,24 +34,23 @@ def cufsf(source: Source) -> Listing:
             continue
         (sketches if "sketch" in where else photos).setdefault(match[1], []).append(path)
     drawn = _drawn(source.folder)
-    marks = {path.stem: path for path in source.folder.rglob("*.3pts")} if source.points is None else {}
-    if source.points is not None:
-        marks = {path.stem: path for path in source.points.rglob("*.3pts")}
+    marks = read_marks(source.folder) if any(source.folder.rglob("*.3pts")) else {}
+    marked = bool(marks or source.points)
     pairs = []
     for id in sorted(photos.keys() | sketches.keys()):
         photo = _one(photos.get(id, []), drawn, problems)
-        sketch = _sketch(sketches.get(id, []), bool(marks), problems)
+        sketch = _sketch(sketches.get(id, []), source.folder, marked)
         if photo is None or sketch is None:
             problems.append(f"{photo or sketch or id}: has no {'sketch' if photo else 'photo'}")
             continue
         split = draw.get(id, "test") if source.draw is None else draw.get(id)
         if split is None:
             raise DataError(f"{photo}: {id} is not in {source.draw}")
-        points, drawn_points = (_points(marks, path) for path in (photo, sketch))
+        points, drawn_points = _points(marks, "photo", photo, id), _points(marks, "sketch", sketch, id)
         pairs.append(Pair(id, "CUFSF", split, photo, sketch, "cufsf", points, drawn_points))
     if not pairs:
         raise DataError(f"{source.folder}: no folders of photos and sketches with FERET's numbers")
-    return Listing(pairs, EXPECTED, problems)
+    return Listing(pairs, {} if source.draw else EXPECTED, problems)
 
 
 def _drawn(folder: Path) -> set[str]:
@@ -69,15 +68,13 @@ def _one(paths: list[Path], drawn: set[str], problems: list[str]) -> Path | None
     return paths[0] if paths else None
 
 
-def _sketch(paths: list[Path], marked: bool, problems: list[str]) -> Path | None:
+def _sketch(paths: list[Path], root: Path, marked: bool) -> Path | None:
     """The points are of the original sketches; without them the cropped ones are nearer to the frame."""
     wanted = "original" if marked else "cropped"
-    return min(paths, key=lambda p: (wanted not in str(p.parent).lower(), str(p)), default=None)
+    folders = {path: str(path.relative_to(root).parent).lower() for path in paths}
+    return min(paths, key=lambda p: (wanted not in folders[p], str(p)), default=None)
 
 
-def _points(marks: dict[str, Path], image: Path) -> Points | None:
-    path = marks.get(image.stem)
-    if path is None and "sketch" in str(image.parent).lower():
-        match = PERSON.match(image.stem)
-        path = marks.get(match[1]) if match else None
-    return read_points(path) if path else None
+def _points(marks: Marks, kind: str, image: Path, id: str) -> Points | None:
+    """By the picture's name, else by the person's number."""
+    return points_of(marks, kind, image) or points_of(marks, kind, image.with_stem(id))

@@ -4,15 +4,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from silverpoint.data.points import Points, read_points, read_points_table
 from silverpoint.data.protocols.listing import (
     Listing,
     Pair,
     Source,
+    by_draw,
     by_stem,
     inside,
     natural,
-    read_draw,
     read_table,
     safe_id,
 )
@@ -23,21 +22,19 @@ def pairs(source: Source) -> Listing:
     """`photos` and `sketches` in the folder (or the source's own `sketches`), paired by name without suffix; or a table
     (.csv) of the columns photo and sketch and, where one likes, id, subset, split and style.
 
-    Where there are no sketches at all, they are to be simulated. `points` is a table of the columns file, left_x,
-    left_y, right_x, right_y, or a folder of point files; a sketch's lie in a folder whose name says so. A part `test`
-    of the pairs, drawn with `seed`, is for testing where nothing else decides. Raises DataError when nothing belongs
-    together, or a table names what is not there.
+    Where there are no sketches at all, they are to be simulated. A part `test` of the pairs, drawn with `seed`, is for
+    testing where neither the table nor a draw file decides. Raises DataError when nothing belongs together, a table
+    names what is not there, or a pair is not in the draw.
     """
     problems: list[str] = []
-    own = read_draw(source.draw, "") if source.draw else {}
-    found = (
-        _table(source.folder) if source.folder.suffix.lower() == ".csv" else _folders(source, problems, own)
-    )
-    marks = _marks(source.points)
-    found = [_with_points(pair, marks) for pair in sorted(found, key=lambda p: natural(p.id))]
-    undecided = [p.id for p in found if not p.split]
+    is_table = source.folder.suffix.lower() == ".csv"
+    found = _table(source.folder) if is_table else _folders(source, problems)
+    found.sort(key=lambda p: natural(p.id))
+    if source.draw:
+        found = by_draw(found, source.draw)
+    undecided = [(p.subset, p.id) for p in found if not p.split]
     test = set(random.Random(source.seed).sample(undecided, round(source.test * len(undecided))))
-    decided = [replace(p, split=p.split or ("test" if p.id in test else "train")) for p in found]
+    decided = [replace(p, split=p.split or ("test" if (p.subset, p.id) in test else "train")) for p in found]
     return Listing(decided, {}, problems)
 
 
@@ -59,7 +56,7 @@ def _table(path: Path) -> list[Pair]:
     return found
 
 
-def _folders(source: Source, problems: list[str], own: dict[tuple[str, str], str]) -> list[Pair]:
+def _folders(source: Source, problems: list[str]) -> list[Pair]:
     root = source.folder
     photo_folder = root / "photos" if (root / "photos").is_dir() else root
     sketch_folder = source.sketches or root / "sketches"
@@ -75,29 +72,8 @@ def _folders(source: Source, problems: list[str], own: dict[tuple[str, str], str
         raise DataError(f"{photo_folder}: {found}")
     subset = _as_id(root.resolve().name)
     style = "simulated" if simulate else subset
-    return [
-        Pair(_as_id(s), subset, own.get((subset, s), ""), photos[s], sketches.get(s), style) for s in common
-    ]
+    return [Pair(_as_id(s), subset, "", photos[s], sketches.get(s), style) for s in common]
 
 
 def _as_id(name: str) -> str:
     return safe_id(name.replace(" ", "-"))
-
-
-def _marks(where: Path | None) -> dict[tuple[str, str], Points]:
-    """By photo or sketch and file name without suffix: of a table, or of the point files in a folder."""
-    if where is None:
-        return {}
-    if where.is_file():
-        return {_mark(Path(name)): points for name, points in read_points_table(where).items()}
-    return {_mark(p.relative_to(where)): read_points(p) for p in sorted(where.rglob("*pts"))}
-
-
-def _mark(path: Path) -> tuple[str, str]:
-    return "sketch" if "sketch" in str(path.parent).lower() else "photo", path.stem
-
-
-def _with_points(pair: Pair, marks: dict[tuple[str, str], Points]) -> Pair:
-    photo = marks.get(("photo", pair.photo.stem))
-    sketch = marks.get(("sketch", pair.sketch.stem)) if pair.sketch else None
-    return replace(pair, photo_points=photo, sketch_points=sketch)

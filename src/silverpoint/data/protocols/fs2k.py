@@ -1,7 +1,6 @@
 """FS2K (Fan et al. 2022): 2104 photos as people take them, drawn in three styles, with attributes."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ from silverpoint.data.protocols.listing import (
     Listing,
     Pair,
     Source,
+    by_draw,
     inside,
-    read_draw,
     safe_id,
 )
 from silverpoint.errors import DataError
@@ -23,9 +22,8 @@ def fs2k(source: Source) -> Listing:
     """The folder as downloaded: photo/photo1/image0110.jpg <-> sketch/sketch1/sketch0110.jpg and the two annotations.
 
     The split is the annotations', the style is 0, 1 or 2 there and fs2k1, fs2k2 or fs2k3 here; all else they say of a
-    face is an attribute. Raises DataError without an annotation, or for one that is damaged.
+    face is an attribute. Raises DataError without an annotation, for one that is damaged, or a pair outside the draw.
     """
-    own = read_draw(source.draw, "") if source.draw else {}
     pairs: list[Pair] = []
     problems: list[str] = []
     for split in ("train", "test"):
@@ -34,13 +32,14 @@ def fs2k(source: Source) -> Listing:
             for entry in _entries(annotation):
                 pair = _pair(source.folder, annotation, entry, split, problems)
                 if pair is not None:
-                    chosen = own.get((pair.subset, pair.id), split) if own else split
-                    pairs.append(replace(pair, split=chosen))
+                    pairs.append(pair)
     if not pairs and not problems:
         raise DataError(f"{source.folder}: no anno_train.json or anno_test.json; is this the FS2K folder?")
     if not pairs:
         raise DataError(f"{source.folder}: holds none of the pairs of its annotations, {problems[0]}")
-    return Listing(pairs, {} if source.draw else EXPECTED, problems)
+    if source.draw:
+        return Listing(by_draw(pairs, source.draw), {}, problems)
+    return Listing(pairs, EXPECTED, problems)
 
 
 def _entries(annotation: Path) -> list[dict[str, Any]]:

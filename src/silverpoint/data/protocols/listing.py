@@ -4,7 +4,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -110,6 +110,17 @@ def read_draw(path: Path | None, published: str) -> dict[tuple[str, str], str]:
     if not splits:
         raise DataError(f"{name}: holds no draw")
     return splits
+
+
+def by_draw(pairs: Iterable[Pair], path: Path) -> list[Pair]:
+    """The pairs in the splits of a draw file; DataError for a pair that it does not name."""
+    splits = read_draw(path, "")
+    found = []
+    for pair in pairs:
+        if (pair.subset, pair.id) not in splits:
+            raise DataError(f"{pair.photo}: {pair.subset} {pair.id} is not in {path}")
+        found.append(replace(pair, split=splits[pair.subset, pair.id]))
+    return found
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
