@@ -167,6 +167,7 @@ def test_a_draw_of_ones_own_is_noted_and_more_pairs_than_the_protocol_has_are_a_
     prepare("cufs", Source(source, draw=draw), tmp_path / "dataset")
     found = check(tmp_path / "dataset")
     assert "not the published draw (1 pairs differ, AR 3 among them)" in found.facts["draw"]
+    assert not any("the protocol has" in line for line in found.faults)
     about = json.loads((tmp_path / "dataset" / "dataset.json").read_text())
     about["expected"] = [["AR", "test", 1]]
     (tmp_path / "dataset" / "dataset.json").write_text(json.dumps(about))
@@ -196,6 +197,28 @@ def test_faces_off_their_frame_are_a_fault(portrait, tmp_path):
     assert right.faults == []
     assert float(right.facts["alignment"].split("photo ")[1].split()[0]) < 2
     fault(tmp_path / "wrong", "photo", "off the frame")
+
+
+def test_an_aligned_dataset_without_faces_is_a_fault(tmp_path):
+    source = tmp_path / "mine"
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "sketches"):
+        (source / folder).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 256, (250, 200), np.uint8)).save(source / folder / f"{i}.png")
+    points = tmp_path / "points.csv"
+    lines = [f"{folder}{i}.png,75,125,125,125" for folder in ("", "sketches/") for i in range(3)]
+    points.write_text("\n".join(["file,left_x,left_y,right_x,right_y", *lines]))
+    prepare("pairs", Source(source, points=points), tmp_path / "dataset", frame="cufs", val=0)
+    fault(tmp_path / "dataset", "3 of 3 photos show no face")
+    assert not any("sketches show" in line for line in check(tmp_path / "dataset").faults)
+
+
+def test_a_set_too_large_to_be_compared_by_look_says_so(sound, monkeypatch):
+    from silverpoint.data import check as module
+
+    monkeypatch.setattr(module, "COMPARISONS", 0)
+    assert check(sound).facts["leaks"] == "no picture is shared between splits, by pixels alone"
 
 
 @pytest.mark.parametrize("table", [None, "", "id,subset\n1,2\n", "id,subset,split,photo,sketch\n"])

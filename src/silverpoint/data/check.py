@@ -227,9 +227,9 @@ def _leaks(pairs: Sequence[_Pair], found: Diagnosis) -> None:
                 found.faults.append(
                     f"photos that look the same: {pair.name} (test), {other.name} ({other.row['split']})"
                 )
-    found.facts["leaks"] = (
-        f"{leaks} pictures shared between splits" if leaks else "no picture is shared between splits"
-    )
+    shared = f"{leaks} pictures" if leaks else "no picture is"
+    alone = ", by pixels alone" if pairs[0].small is None else ""
+    found.facts["leaks"] = f"{shared} shared between splits{alone}"
 
 
 def _pairing(pairs: Sequence[_Pair], found: Diagnosis) -> None:
@@ -287,6 +287,10 @@ def _alignment(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) 
                 found.notes.append(
                     f"{row['subset']} {row['id']}: the eyes of its {kind} are {errors[-1]:.0f} pixels off the frame"
                 )
+        if kind == "photo" and 2 * len(errors) < len(chosen):
+            found.faults.append(
+                f"{len(chosen) - len(errors)} of {len(chosen)} photos show no face; look at `prepare --preview`"
+            )
         if errors:
             texts.append(f"{kind} {np.mean(errors):.1f} pixels, worst {max(errors):.1f}")
             if np.mean(errors) > DRIFT * distance:
