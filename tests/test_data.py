@@ -76,6 +76,14 @@ def test_photo_and_sketch_move_together():
         assert torch.equal(crop[0], crop[1])
 
 
+@pytest.mark.parametrize(("height", "width"), [(90, 200), (200, 90)])
+def test_a_crop_is_no_smaller_than_the_pictures_shorter_side_lets_it_be(height, width):
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        crop = draw_crop(height, width, 96, Augmentation(rotation=0), generator)
+        assert crop.size / crop.scale <= 90
+
+
 def test_without_augmentation_a_crop_is_the_picture_itself():
     image = torch.rand(3, 64, 64)
     crop = take_crop(image, draw_crop(64, 64, 64, Augmentation.none(), torch.Generator().manual_seed(0)))
@@ -312,6 +320,13 @@ def test_unpaired_sketches_all_come_before_any_comes_again():
     assert sorted(seen[:4]) == sorted(seen[4:]) == [0, 1, 2, 3]
     assert batches().batch(0).unpaired is None
     assert torch.equal(batches(unpaired=others).batch(0).photo, batches().batch(0).photo)
+
+
+def test_unpaired_sketches_of_another_size_than_the_pairs_are_refused_where_they_are_not_scaled():
+    others = [Example("u0", "s", "z", *draw_pair(0, (96, 96)))]
+    with pytest.raises(DataError, match=r"u0: is 96x96, the pairs 200x250; .*same --align"):
+        batches(unpaired=others)
+    assert batches(unpaired=others, framing="resize286").batch(0).unpaired.shape == (2, 1, 256, 256)
 
 
 @pytest.fixture(scope="module")

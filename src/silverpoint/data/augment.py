@@ -52,7 +52,7 @@ class Crop:
 def draw_crop(height: int, width: int, size: int, a: Augmentation, generator: torch.Generator) -> Crop:
     """A random similarity. The crop stays inside the picture where that is large enough for it."""
     low, high = a.scale
-    low = max(low, min(size / width, high)) if (low, high) != (1.0, 1.0) else low
+    low = max(low, min(size / min(height, width), high)) if (low, high) != (1.0, 1.0) else low
     scale = math.exp(uniform(math.log(low), math.log(high), generator))
     angle = math.radians(uniform(-a.rotation, a.rotation, generator))
     mirrored = uniform(0, 1, generator) < a.flip

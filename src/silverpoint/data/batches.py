@@ -106,8 +106,8 @@ class Batches(Dataset[Batch]):
     that end in -scan: these pairs are only mirrored and cropped. `framing` and `fill` are of data/framing.py;
     crop_size is of the framing `crop` alone. `unpaired` names examples whose sketches a
     batch carries besides. Examples stay in memory where they take less than MEMORY together; else they are read from
-    disk each time. Raises DataError for an example that lacks a prior or does not fit the framing, ImageError for a
-    file that cannot be read: at once, or when it is drawn.
+    disk each time. Raises DataError for an example that lacks a prior or does not fit the framing, and for unpaired
+    sketches of another size than the pairs, ImageError for a file that cannot be read: at once, or when it is drawn.
     """
 
     def __init__(
@@ -144,6 +144,8 @@ class Batches(Dataset[Batch]):
         self.orders: dict[int, np.ndarray] = {}
         self.examples: list[Example | StoredExample | Planes] = list(examples)
         self.unpaired: list[Example | StoredExample | Tensor] = list(unpaired)
+        if unpaired:
+            self._refuse_another_size()
         if in_memory is None:
             first = self._planes(0)
             size = first.images.nbytes + first.labels.nbytes
@@ -180,6 +182,14 @@ class Batches(Dataset[Batch]):
         e = stored.load()
         sketch = torch.from_numpy(_prepared_sketch(e, self.clean_paper)[None].copy())
         return _canvas(sketch, e.id, self.framing, self.fill)
+
+    def _refuse_another_size(self) -> None:
+        (h, w), (tall, wide) = self._planes(0).images.shape[1:], self._other(0).shape[1:]
+        if (h, w) != (tall, wide):
+            raise DataError(
+                f"{self.unpaired[0].id}: is {wide}x{tall}, the pairs {w}x{h}; "  # type: ignore[union-attr]
+                "prepare both with the same --align"
+            )
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         order = self.orders.get(epoch)
