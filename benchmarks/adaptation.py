@@ -2,13 +2,15 @@
 
     python benchmarks/adaptation.py table cufs/ fs2k/
     python benchmarks/adaptation.py score --source simulated-cufs simulated-fs2k simulated-london --target hand-cufs \
-        --subset CUHK --sheet sheet.png adapted=runs/dagan unadapted=runs/dagan-without cyclegan=runs/cyclegan96
+        --subset CUHK --sheet sheet.png adapted=runs/dagan control=runs/dagan-control without=runs/dagan-without \
+        cyclegan=runs/cyclegan96
 
 `table` lists the training photos of prepared datasets in <dataset>/training-photos.csv, from which
 `silverpoint prepare pairs` simulates sketches. `score` draws the photos of the target's test sketches with every run,
 and measures them beside what costs nothing: the sketch as it is, the mean training photo, and the photo of the training
 pair whose simulated sketch is nearest. For DA-GAN it adds the domain gap: how well a fresh classifier tells simulated
-from hand-drawn latents it was not trained on, 0.5 being chance. docs/methods/dagan.md says what comes out.
+from hand-drawn latents it was not trained on, 0.5 being chance. The control (`--itrs_G 0`) has the target in its batch
+statistics and is not adapted: against it the adaptation is measured. docs/methods/dagan.md says what comes out.
 """
 
 import argparse

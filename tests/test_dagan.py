@@ -353,6 +353,17 @@ def test_the_target_is_needed_to_adapt_and_ignored_without():
     assert set(m.optimizers(m.stages()[0])) == {"inversion"}
 
 
+def test_the_control_sees_the_target_and_is_not_adapted():
+    m = method(itrs_G=0).train()
+    assert [name for name, _ in m.training_step(small_batch())] == ["inversion", "domain"]
+    assert set(m.optimizers(m.stages()[0])) == {"inversion", "domain"}
+
+
+def test_an_encoder_is_not_pushed_by_a_domain_network_that_learns_nothing():
+    with pytest.raises(UsageError, match="itrs_G without itrs_D"):
+        Settings(itrs_D=0)
+
+
 def test_batch_norm_sees_both_domains_in_every_update():
     """Else its running statistics would be of another mixture than the decoder was trained on."""
     m = method().train()
@@ -396,7 +407,8 @@ def latents(count, shift, seed):
     return x
 
 
-def test_a_fresh_classifier_tells_apart_what_differs_and_nothing_else():
+def test_a_fresh_classifier_tells_apart_what_differs_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("graphics cards were seeded"))
     before = torch.random.get_rng_state()
     apart = [latents(64, shift, seed) for seed, shift in enumerate((0.0, 3.0, 0.0, 3.0))]
     alike = [latents(64, 0.0, seed) for seed in range(4)]

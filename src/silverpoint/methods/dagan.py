@@ -45,8 +45,8 @@ class Settings(CommonSettings):
     lr_D: float = setting(2e-4, "ours", low=0)
     beta1: float = setting(0.5, "ours: the habit of GANs", low=0)
     itrs_inv: int = setting(1, "Algorithm 1, line 2; number ours", low=1)
-    itrs_G: int = setting(1, "Algorithm 1, line 4; number ours. 0, with itrs_D 0: no adaptation", low=0)
-    itrs_D: int = setting(1, "Algorithm 1, line 6; number ours", low=0)
+    itrs_G: int = setting(1, "Algorithm 1, line 4; number ours. 0: no adaptation", low=0)
+    itrs_D: int = setting(1, "Algorithm 1, line 6; number ours. 0, with itrs_G 0: no target", low=0)
     lambda_vae: float = setting(1.0, "Eq. 7; value ours", low=0)
     lambda_perceptual: float = setting(1.0, "Eq. 6", low=0)
     lambda_kl: float = setting(1e-2, "ours: Eq. 6 has 1, of a sum (docs/methods/dagan.md)", low=0)
@@ -56,9 +56,17 @@ class Settings(CommonSettings):
     norm: str = setting("batch", "ours: not given", choices=tuple(NORMS))
     width: int = setting(WIDTH, "Table 1: Res. 512; the latent has half of it", low=2)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.itrs_G and not self.itrs_D:
+            raise UsageError(
+                "itrs_G without itrs_D would push the encoder by a domain network that learns nothing"
+            )
+
     @property
-    def adapts(self) -> bool:
-        return self.itrs_G + self.itrs_D > 0
+    def sees_target(self) -> bool:
+        """Whether the target's sketches are in the batches; with itrs_G 0 the encoder learns nothing from them."""
+        return self.itrs_D > 0
 
 
 class Inverter(nn.Module):
@@ -86,7 +94,7 @@ class DAGAN(Method):
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
         self.inverter = Inverter(InvNet(settings.norm, settings.width))
-        self.domain = DomainNet(settings.width // 2) if settings.adapts else None
+        self.domain = DomainNet(settings.width // 2) if settings.sees_target else None
         if settings.norm == "none":
             he_init(self.inverter, SLOPE)
         else:
@@ -110,12 +118,12 @@ class DAGAN(Method):
 
     def training_step(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
         s = self.settings
-        if s.adapts and batch.unpaired is None:
+        if s.sees_target and batch.unpaired is None:
             raise UsageError(
                 "dagan adapts to sketches without photos: name datasets with --unpaired, "
                 "or train without adaptation: --itrs_G 0 --itrs_D 0"
             )
-        target = batch.unpaired if s.adapts else None
+        target = batch.unpaired if s.sees_target else None
         with torch.no_grad():
             real_features = self._phi(batch.photo) if self.vgg else None
         for _ in range(s.itrs_inv):

@@ -31,9 +31,10 @@ def domain_accuracy(
         (x - mean) / std for x in (source, target, held_source, held_target)
     )
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
-        classifier = DomainNet(source.shape[1]).to(source.device)
+        torch.default_generator.manual_seed(seed)  # the processor's alone
+        classifier = DomainNet(source.shape[1])
         he_init(classifier, SLOPE)
+        classifier.to(source.device)
         optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3, betas=(0.5, 0.999))
         labels = torch.cat([torch.zeros(BATCH, 1), torch.ones(BATCH, 1)]).to(source.device)
         for _ in range(steps):
