@@ -110,7 +110,7 @@ def test_a_prior_is_an_input_of_the_model_file_that_the_users_wing_supplies(
     assert card["priors"] == ["saliency"]
     seen = []
 
-    def upper_half(image):
+    def upper_half(image, threads):
         seen.append(image.shape)
         return (
             np.where(np.arange(len(image))[:, None] < len(image) // 2, 255, 0).astype(np.uint8).repeat(64, 1)

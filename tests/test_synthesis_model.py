@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from conftest import card
 from silverpoint.errors import ModelError, UsageError
+from silverpoint.image import to_grey
 from silverpoint.synthesis import model as models
 from silverpoint.synthesis.model import Model, available, built_in, open_model
 
@@ -106,6 +108,53 @@ def test_a_margin_too_small_is_noticed(
     whole = model.draw(image)
     monkeypatch.setattr(models, "TILE_PIXELS", 80 * 80)
     assert (model.draw(image) != whole).any()
+
+
+def test_a_network_that_sees_the_whole_draws_it_in_one_piece_up_to_a_limit(
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", depth=6, receptive_margin=None), threads=1)
+    image = noise(240, 250)[None]
+    whole = model.draw(image)
+    monkeypatch.setattr(models, "TILE_PIXELS", 80 * 80)
+    np.testing.assert_array_equal(model.draw(image), whole)
+    monkeypatch.setattr(models, "WHOLE_PIXELS", 200 * 200)
+    with pytest.raises(UsageError, match=r"sees a picture as one.* size of at most 141"):
+        model.draw(image)
+
+
+def test_a_model_of_unaligned_pictures_sees_each_as_in_training(
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(write_model(tmp_path / "m.onnx", framing="resize256", frame=None), threads=1)
+    assert model.card.frame is None
+    seen = []
+    run = model._run
+    monkeypatch.setattr(model, "_run", lambda image, *rest: seen.append(image.shape) or run(image, *rest))
+    assert model.draw(noise(300, 420)[None]).shape == (1, 300, 420)
+    assert seen == [(256, 256, 3)]
+
+
+def test_priors_are_made_of_what_the_network_sees_on_the_models_threads(
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drawing on yellowed paper is a grey one to a network of sketches, and to those that prepared its data."""
+    seen = []
+
+    def saliency(image: np.ndarray, threads: int) -> np.ndarray:
+        seen.append((image, threads))
+        return np.zeros(image.shape[:2], np.uint8)
+
+    monkeypatch.setattr(models, "PRIORS", {"saliency": saliency})
+    model = Model(write_model(tmp_path / "m.onnx"), threads=1)
+    monkeypatch.setattr(model, "card", dataclasses.replace(model.card, priors=("saliency",)))
+    monkeypatch.setattr(model, "_run", lambda image, *_: image[:, :, 0])
+    image = noise(64, 64)
+    for grey, expected in ((False, image), (True, np.stack([to_grey(image)] * 3, -1))):
+        monkeypatch.setattr(model, "_grey", grey)
+        model.draw(image[None])
+        assert np.array_equal(seen[-1][0], expected)
+        assert seen[-1][1] == 1
 
 
 def test_threads_share_a_model(tmp_path: Path, write_model: WriteModel) -> None:

@@ -14,17 +14,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 import silverpoint.methods.method as registry
-from lab import SmallGAN, SmallSettings, TwoWay, write_dataset
+from lab import SmallGAN, SmallNet, SmallSettings, TwoWay, write_dataset
 from silverpoint.cli.main import main
-from silverpoint.errors import RunError, UsageError
+from silverpoint.errors import DataError, RunError, UsageError
 from silverpoint.methods import method_class
+from silverpoint.methods.method import OptimizerSpec, Stage
 from silverpoint.methods.pix2pix import Settings as Pix2PixSettings
 from silverpoint.metrics.measure import _lpips_on
 from silverpoint.training import report
 from silverpoint.training.checkpoint import read_checkpoint, write_checkpoint
+from silverpoint.training.export import load_run, load_synthesizer
 from silverpoint.training.options import build_options
+from silverpoint.training.report import cut_log
 from silverpoint.training.settings import build_settings, parse_flags
-from silverpoint.training.trainer import RunOptions, Trainer, resumed
+from silverpoint.training.trainer import RunOptions, Trainer, read_frame, resumed
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +245,81 @@ def test_a_run_begins_with_the_networks_of_another(dataset, finished, tmp_path):
     assert all(torch.equal(v, theirs[f"average/photo2sketch.module.{k}"]) for k, v in average.items())
 
 
+def test_a_run_begun_before_the_learning_of_a_direction_does_not_draw_in_it(dataset, tmp_path):
+    run = trainer(dataset, tmp_path / "run", method="twoway")
+    run.fit()
+    assert set(load_run(tmp_path / "run")[1]) == {"photo2sketch", "sketch2photo"}
+    assert set(load_run(tmp_path / "run", "stage-photo2sketch")[1]) == {"photo2sketch"}
+    with pytest.raises(UsageError, match="has no direction sketch2photo; it has photo2sketch"):
+        load_synthesizer(tmp_path / "run", "sketch2photo", "stage-photo2sketch")
+
+
+def test_the_best_of_a_run_is_the_best_of_all_stages_that_draw_alike(dataset, tmp_path, monkeypatch):
+    class Again(TwoWay):
+        """Learns photo->sketch, and then once more from scratch."""
+
+        directions = ("photo2sketch",)
+
+        def stages(self):
+            return [Stage("first", 1), Stage("second", 1)]
+
+        def start_stage(self, stage):
+            self.current = "photo2sketch"
+            self.nets["photo2sketch"] = SmallNet(3, 1)
+
+        def optimizers(self, stage):
+            return {"photo2sketch": OptimizerSpec(list(self.nets["photo2sketch"].parameters()), 1e-2)}
+
+    monkeypatch.setitem(registry._REGISTRY, "again", lambda: Again)
+    run = trainer(dataset, tmp_path / "run", method="again")
+    scores = iter([0.9, 0.4])  # the second stage does worse
+    run._score = lambda *_: {"ssim": next(scores)}
+    run.fit()
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors")[1]["stage"] == 0
+    names = sorted(p.name for p in (tmp_path / "run" / "samples").iterdir())
+    assert names == ["photo2sketch-0000002.png", "photo2sketch-0000004.png"]  # none written over
+
+
+def test_the_frame_of_the_faces_is_the_datasets(dataset, finished, tmp_path):
+    assert read_frame(finished) is None  # 64x80, not aligned by anybody
+    (tmp_path / "aligned").mkdir()
+    for frame in ("cufs", "face96"):
+        aligned = write_dataset(tmp_path / frame, train=2)
+        (aligned / "dataset.json").write_text(json.dumps({"protocol": "pairs", "alignment": frame}))
+        run = trainer(aligned, tmp_path / f"run-{frame}")
+        run._run_stage = lambda *_: None
+        run.fit()
+        assert read_frame(tmp_path / f"run-{frame}") == frame
+    released = write_dataset(tmp_path / "released", train=2, size=(200, 250))
+    run = trainer(released, tmp_path / "run-released")
+    run._run_stage = lambda *_: None
+    run.fit()
+    assert read_frame(tmp_path / "run-released") == "cufs"
+
+
+def test_a_run_learns_from_one_subset_where_asked(dataset, tmp_path):
+    mixed = write_dataset(tmp_path / "mixed", train=4, val=2)
+    rows = (mixed / "pairs.csv").read_text().splitlines()
+    other = [row.replace(",mine,", ",other,", 1) if row.startswith(("p0", "p1")) else row for row in rows]
+    (mixed / "pairs.csv").write_text("\n".join(other) + "\n")
+    run = trainer(mixed, tmp_path / "run", subset="other")
+    assert [e.id for e in run._list("train")] == ["p0", "p1"]
+    with pytest.raises(DataError, match="subset 'nobody'"):
+        trainer(mixed, tmp_path / "run", subset="nobody")._list("train")
+
+
+def test_a_resumed_run_forgets_what_it_logged_after_its_checkpoint(finished, tmp_path):
+    lines = lines_of(finished)
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(
+        (finished / "log.jsonl").read_bytes() + b'{"stage": "main", "st'
+    )  # killed while it wrote
+    cut_log(path, ["main"], 0, 4)
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert kept == [line for line in lines if line["step"] <= 4]
+    assert 0 < len(kept) < len(lines)
+
+
 # ---- checkpoints -------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +484,40 @@ def test_every_optimizer_has_its_own_rate_under_one_schedule(dataset, tmp_path, 
     factors = [1, 1, 1, 0.75, 0.5, 0.25]
     assert [s["generator"] for s in seen] == pytest.approx([0.01 * f for f in factors])
     assert [s["discriminator"] for s in seen] == pytest.approx([0.005 * f for f in factors])
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"seed": "one"}, "--seed must be int"),
+        ({"keep": 2.5}, "--keep must be int"),
+        ({"save_minutes": "ten"}, "--save_minutes must be float"),
+        ({"style_weights": "cufs"}, "STYLE=NUMBER"),
+        ({"style_weights": {"cufs": -1}}, "must be above 0"),
+    ],
+)
+def test_run_options_from_a_file_are_typed(values, says):
+    with pytest.raises(UsageError, match=says):
+        build_options(values)
+
+
+def test_run_options_are_what_their_fields_say_however_they_are_written():
+    options = build_options({"datasets": "cufs/", "keep": "3", "devices": 2, "style_weights": "a=2,b=0.5"})
+    assert (options.datasets, options.keep, options.devices) == (("cufs/",), 3, "2")
+    assert options.style_weights == {"a": 2.0, "b": 0.5}
+
+
+def test_what_is_misspelt_in_a_file_or_among_styles_is_named(dataset, tmp_path, capsys):
+    file = tmp_path / "settings.yaml"
+    file.write_text("setings: {lr: 0.1}\nrun: {keep: 3}\n")
+    command = ["train", "small", str(dataset), "--out", str(tmp_path / "run"), "--accelerator", "cpu"]
+    for flags, says in (
+        (["--config", str(file)], "no section 'setings'"),
+        (["--acumulate", "2"], "did you mean --accumulate?"),
+        (["--style-weights", "mime=2"], "no training pair has the style 'mime'; there are mine"),
+    ):
+        assert main([*command, *flags]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_a_run_in_bf16_keeps_weights_in_32_and_resumes_bit_for_bit(dataset, tmp_path, monkeypatch):

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 
 import silverpoint.methods.method as registry
 from lab import SmallGAN, SmallSettings, register_small_methods, write_dataset
+from silverpoint.data.batches import still
+from silverpoint.data.pairs import read_split
 from silverpoint.training import report
 from silverpoint.training.trainer import RunOptions, Trainer, resumed
 
@@ -45,7 +47,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / "last.safetensors")
 
 
-def train(dataset, out, settings=None, resume=False, environment=None, killed_by=None, **options):
+def train(
+    dataset, out, settings=None, resume=False, environment=None, killed_by=None, method="small", **options
+):
     """In a process of its own."""
     os.environ.update(ENVIRONMENT | (environment or {}))
     torch.set_num_threads(1)
@@ -58,7 +62,7 @@ def train(dataset, out, settings=None, resume=False, environment=None, killed_by
         return
     options = {"accelerator": "cpu", "save_minutes": 0.0, "select": "ssim", "validate_epochs": 2} | options
     Trainer(
-        "small", SmallSettings(**SETTINGS | (settings or {})), RunOptions((str(dataset),), **options), out
+        method, SmallSettings(**SETTINGS | (settings or {})), RunOptions((str(dataset),), **options), out
     ).fit()
 
 
@@ -121,6 +125,17 @@ def test_two_processes_write_and_score_as_one(dataset, tmp_path):
             assert a.get(key, 0) == pytest.approx(b.get(key, 0), rel=2e-3)
     names = [sorted(p.name for p in (tmp_path / run / "samples").iterdir()) for run in ("one", "two")]
     assert names[0] == names[1]
+
+
+def test_a_process_without_a_share_of_the_validation_keeps_up(tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", train=4, val=1)
+    settings = {"batch_size": 1, "n_epochs_decay": 0}
+    options = {"settings": settings, "method": "seeing", "validate_epochs": 1}
+    assert train_by_two(dataset, tmp_path / "two", **options) == [0, 0]
+    lines = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    (seen,) = (line["brightness"] for line in lines if line.get("validation") == "seeing")
+    batch, _ = still(read_split(dataset, "val")[0], ["mine"], multiple=32)
+    assert seen == pytest.approx(float(batch.photo.mean()), abs=1e-3)
 
 
 def test_two_processes_resume_bit_for_bit_and_only_as_two(dataset, tmp_path):

@@ -82,8 +82,6 @@ def _train(args: argparse.Namespace, settings_flags: list[str]) -> int:
     options = {f.name: getattr(args, f.name) for f in dataclasses.fields(RunOptions) if hasattr(args, f.name)}
     if not options["datasets"]:
         del options["datasets"]
-    if "style_weights" in options:
-        options["style_weights"] = _style_weights(options["style_weights"])
     if args.resume:
         trainer = _resumed(args, flags, options)
     else:
@@ -116,10 +114,10 @@ def _resumed(args: argparse.Namespace, flags: Mapping[str, str], options: Mappin
         raise UsageError(f"{args.out}: is a run of {method}, not of {args.method}")
     if args.config:
         raise UsageError(f"--config is for a new run; {args.out} keeps the settings it began with")
-    wanted = dataclasses.asdict(build_settings(type(settings), {**dataclasses.asdict(settings), **flags}))
+    wanted = build_settings(type(settings), {**dataclasses.asdict(settings), **flags})
     if args.epochs is not None:
-        wanted = dataclasses.asdict(_shorten(settings, args.epochs))
-    for name, value in wanted.items():
+        wanted = _shorten(wanted, args.epochs)
+    for name, value in dataclasses.asdict(wanted).items():
         if value != getattr(settings, name):
             raise UsageError(
                 f"--{name} is fixed once a run has begun (here {getattr(settings, name)}); a new run can begin "
@@ -133,10 +131,3 @@ def _shorten(settings, epochs: int):  # type: ignore[no-untyped-def]
     total = settings.n_epochs + settings.n_epochs_decay
     constant = round(epochs * settings.n_epochs / max(1, total))
     return dataclasses.replace(settings, n_epochs=constant, n_epochs_decay=epochs - constant)
-
-
-def _style_weights(text: str) -> dict[str, float]:
-    try:
-        return {name: float(weight) for name, weight in (item.split("=") for item in text.split(",") if item)}
-    except ValueError:
-        raise UsageError(f"--style-weights takes STYLE=NUMBER,..., not {text!r}") from None

@@ -96,6 +96,7 @@ def _session(threads: int = 0) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # see synthesis/model.py
     options.add_external_initializers(list(values), list(values.values()))
     graph = Path(__file__).with_name("bisenet.onnx").read_bytes()
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -33,4 +33,5 @@ def _session(threads: int):  # type: ignore[no-untyped-def]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # see synthesis/model.py
     return onnxruntime.InferenceSession(str(fetch("u2netp")), options, providers=["CPUExecutionProvider"])

@@ -28,7 +28,7 @@ class OptimizerSpec:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training with optimizers of its own; `epochs` in units of the method's n_epochs_total."""
+    """A part of the training with optimizers of its own; `epochs` are passes over the training pairs."""
 
     name: str
     epochs: int

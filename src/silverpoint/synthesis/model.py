@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -18,15 +19,16 @@ from silverpoint.faces.align import CUFS, Frame
 from silverpoint.faces.layout import PARTS, parse
 from silverpoint.faces.saliency import saliency
 from silverpoint.image import to_grey
-from silverpoint.synthesis.tiles import grid
+from silverpoint.synthesis.tiles import Span, grid
 
 FORMAT = 1  # of the card in the file's metadata; a file of a newer format is refused
 # Zero padding inside the network shows at the border of a drawing: it falls on this many px of replicated edge.
 BORDER = 48
 TILE_PIXELS = 1_500_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
+WHOLE_PIXELS = 4_000_000  # drawn at most by a network that must see a picture as one
 # What a network may need to know of an image beside its pixels: (H, W, 3) uint8 -> (H, W) uint8, 255 for 1 or, of a
 # layout, numbers of PARTS.
-PRIORS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"saliency": saliency, "layout": parse}
+PRIORS: Mapping[str, Callable[..., np.ndarray]] = {"saliency": saliency, "layout": parse}
 FRAMINGS = ("crop", "pad256", "resize256", "resize286")  # how it was trained: see data/framing.py
 SIDE = 256  # of what the framings but `crop` train on
 
@@ -41,8 +43,9 @@ class Card:
     styles: tuple[str, ...] = ()
     default_style: str | None = None
     size_multiple: int = 16
-    receptive_margin: int = 96  # px a tile reads beyond what it keeps
-    frame: Frame = CUFS  # of the aligned faces it was trained on
+    # px a tile reads beyond what it keeps; None: every pixel depends on all others, as with instance norm
+    receptive_margin: int | None = None
+    frame: Frame | None = CUFS  # of the aligned faces it was trained on; None: they were not aligned
     framing: str = "crop"  # how a face of that frame meets the network
     fill: str = "edge"  # what lies around it: edge or white
     priors: tuple[str, ...] = ()  # further inputs, made of the image
@@ -81,18 +84,12 @@ def read_card(text: str | None, source: str) -> Card:
         default = str(card.get("default_style") or styles[0]) if styles else None
         if default is not None and default not in styles:
             raise ValueError(f"default style {default!r}")
-        frame = card.get("frame") or {}
-        width, height = frame.get("size", (CUFS.width, CUFS.height))
-        eyes = frame.get("eyes", (CUFS.left_eye, CUFS.right_eye))
-        left, right = ((float(x), float(y)) for x, y in eyes)
-        multiple, margin = (
-            int(card.get("size_multiple", 1)),
-            int(card.get("receptive_margin", Card.receptive_margin)),
-        )
+        frame, margin = card.get("frame", {}), card.get("receptive_margin")
+        multiple, margin = int(card.get("size_multiple", 1)), None if margin is None else int(margin)
         framing, fill = str(card.get("framing") or Card.framing), str(card.get("fill") or Card.fill)
         if framing not in FRAMINGS or fill not in ("edge", "white"):
             raise ValueError(f"framing {framing!r}, fill {fill!r}")
-        if multiple < 1 or margin < 0:
+        if multiple < 1 or (margin or 0) < 0:
             raise ValueError(f"size_multiple {multiple}, receptive_margin {margin}")
         return Card(
             name=str(card["name"]),
@@ -102,7 +99,7 @@ def read_card(text: str | None, source: str) -> Card:
             default_style=default,
             size_multiple=multiple,
             receptive_margin=margin,
-            frame=Frame(int(width), int(height), left, right),
+            frame=None if frame is None else _frame(frame),
             framing=framing,
             fill=fill,
             priors=tuple(str(name) for name in card.get("priors") or ()),
@@ -113,6 +110,13 @@ def read_card(text: str | None, source: str) -> Card:
         raise ModelError(
             f"{source}: the model card in the file is damaged ({error!r}); export the model again"
         ) from None
+
+
+def _frame(card: Mapping[str, Any]) -> Frame:
+    """The frame in a card, CUFS where it says nothing."""
+    width, height = card.get("size", CUFS.size())
+    left, right = ((float(x), float(y)) for x, y in card.get("eyes", (CUFS.left_eye, CUFS.right_eye)))
+    return Frame(int(width), int(height), left, right)
 
 
 def _session(path: Path, threads: int, optimize: bool = True) -> Any:
@@ -176,8 +180,9 @@ class Model:
     def draw(self, images: np.ndarray, style: str | None = None) -> np.ndarray:
         """Draw `images` (B, H, W, 3) uint8 RGB, of any size, as (B, H, W) uint8 grey, or (B, H, W, 3) RGB.
 
-        Memory does not grow with the size of the drawing: a large one is drawn in overlapping tiles.
-        Raises UsageError for a style the model does not have.
+        A local network's memory does not grow with the size of the drawing: a large one is drawn in overlapping
+        tiles. Raises UsageError for a style the model does not have, and for a drawing too large for a network that
+        must see it as one.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise ValueError(f"expected (B, H, W, 3) uint8 images, got {images.shape} {images.dtype}")
@@ -189,14 +194,16 @@ class Model:
         """(H, W, 3) uint8 -> (H, W) or (H, W, 3) uint8, the image framed as in training."""
         card, size = self.card, image.shape[:2]
         scaled, padding = _framed(card, *size)
-        priors = {name: PRIORS[name](image) for name in card.priors}
+        # as in a prepared dataset: those of a sketch are of its grey
+        seen = np.stack([to_grey(image)] * 3, axis=-1) if self._grey else image
+        priors = {name: PRIORS[name](seen, threads=self.threads) for name in card.priors}
         image = _pad(_resized(image, scaled), padding, 255 if card.fill == "white" else None)
         outside = 0 if card.fill == "white" else None  # no person, and background
         for name, values in priors.items():
             priors[name] = _pad(_resized(values, scaled, labels=name == "layout"), padding, outside)
         sketch: np.ndarray | None = None
         tall, wide = image.shape[:2]
-        for rows, columns in grid(tall, wide, card.size_multiple, card.receptive_margin, TILE_PIXELS):
+        for rows, columns in self._tiles(tall, wide):
             read = rows.read, columns.read
             tile = self._run(image[read], one_hot, {name: p[read] for name, p in priors.items()})
             if sketch is None:
@@ -205,6 +212,17 @@ class Model:
         assert sketch is not None
         (top, _), (left, _) = padding
         return _resized(sketch[top : top + scaled[0], left : left + scaled[1]], size)
+
+    def _tiles(self, height: int, width: int) -> Iterable[tuple[Span, Span]]:
+        card = self.card
+        if card.receptive_margin is not None:
+            return grid(height, width, card.size_multiple, card.receptive_margin, TILE_PIXELS)
+        if height * width > WHOLE_PIXELS:
+            raise UsageError(
+                f"model {card.name} sees a picture as one, and {width}x{height} px are too many; "
+                f"ask for a size of at most {math.isqrt(WHOLE_PIXELS // 2)}"
+            )
+        return [(Span(0, height, 0, height), Span(0, width, 0, width))]
 
     def _one_hot(self, style: str | None) -> np.ndarray | None:
         """(1, S) float32, or None for a model without styles."""
@@ -240,6 +258,8 @@ def _framed(card: Card, height: int, width: int) -> tuple[tuple[int, int], tuple
         return (height, width), ((BORDER, BORDER + below), (BORDER, BORDER + right))
     if card.framing == "pad256":
         multiple = SIDE
+    elif card.frame is None:
+        height, width = SIDE, SIDE  # every picture, whatever its size
     else:
         height = max(1, round(height * SIDE / card.frame.height))
         width = max(1, round(width * SIDE / card.frame.width))

@@ -93,7 +93,8 @@ class Sketcher:
         if view == "face":
             framed = self._aligned(photo, faces[0], size)
         else:
-            face_scale = eye_distance(faces[0]) / math.dist(*self.card.frame.eyes()) if faces else None
+            frame = self.card.frame
+            face_scale = eye_distance(faces[0]) / math.dist(*frame.eyes()) if faces and frame else None
             framed = _resized(photo, drawing_size(photo, face_scale, size))
         return self._draw(framed, style, faces, photo)
 
@@ -130,6 +131,11 @@ class Sketcher:
     def _aligned(self, photo: np.ndarray, face: Face, size: int | None) -> np.ndarray:
         """The face in the model's frame, enlarged to a long side of `size`: (H, W, 3) uint8."""
         frame = self.card.frame
+        if frame is None:
+            raise UsageError(
+                f"model {self.card.name} was trained on pictures that were not aligned, and has no frame for a face; "
+                '`--face none` (view="whole") draws the picture as it is'
+            )
         aligned, _ = align(photo, face, frame, (size or max(frame.size())) / max(frame.size()))
         return aligned
 

@@ -31,7 +31,12 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, ob
         stored.add(tensor.data_ptr())
         ours[name] = tensor
     with whole_file(path) as temporary:
-        save_file(ours, temporary, {"silverpoint": json.dumps(state)})
+        try:
+            save_file(ours, temporary, {"silverpoint": json.dumps(state)})
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"{path}: cannot be written ({error}); make room, then go on from the one before with --resume"
+            ) from error
         if keep > 1 and path.exists():
             for age in range(keep - 1, 1, -1):
                 if (younger := earlier(path, age - 1)).exists():

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import silverpoint
+from silverpoint.data.alignment import FRAMES
 from silverpoint.data.layout import PARTS
 from silverpoint.data.pairs import Example
 from silverpoint.errors import RunError, UsageError
@@ -25,28 +26,31 @@ from silverpoint.methods import method_class
 from silverpoint.methods.method import Method
 from silverpoint.training.checkpoint import load_into, read_checkpoint, write_whole
 from silverpoint.training.dilation import undilate
-from silverpoint.training.trainer import read_run
+from silverpoint.training.trainer import read_frame, read_run
 from silverpoint.training.validation import synthesize_examples, validate
 
 FORMAT = 1
 PRIOR_CHANNELS = {"saliency": 1, "layout": len(PARTS)}
-FRAME = {"size": [200, 250], "eyes": [[75, 125], [125, 125]]}
 
 
 def load_run(run: Path, checkpoint: str = "last") -> tuple[Method, dict[str, nn.Module]]:
     """The method of a run and, per direction, its synthesizer with the averaged weights, in eval mode.
 
-    `checkpoint` is last, best or, of a method of several stages, stage-<name>. Raises RunError when the folder holds
-    no such checkpoint.
+    `checkpoint` is last, best or, of a method of several stages, stage-<name>. A direction that no stage has begun to
+    learn is left out. Raises RunError when the folder holds no such checkpoint.
     """
     settings, _, name = read_run(run)
     tensors, state = read_checkpoint(run / "checkpoints" / f"{checkpoint}.safetensors")
     method = method_class(name)(settings, tuple(state["styles"]))
+    learned = set()
     for stage in method.stages()[: state["stage"] + 1]:
         method.start_stage(stage)
+        learned |= {id(p) for spec in method.optimizers(stage).values() for p in spec.parameters}
     load_into(method, "method", tensors)
     nets = {}
     for direction in method.trained_directions():
+        if not any(id(p) in learned for p in method.synthesizer(direction).parameters()):
+            continue
         nets[direction] = deepcopy(method.synthesizer(direction)).eval()
         average = f"average/{direction}.module"
         if any(key.startswith(average) for key in tensors):
@@ -59,9 +63,11 @@ def load_synthesizer(
 ) -> tuple[Method, str, nn.Module]:
     """The method, the direction (the run's only or first one by default) and its synthesizer: see `load_run`.
 
-    Raises UsageError for a direction the run does not have.
+    Raises UsageError for a direction the run does not have, RunError for a run that has not begun to learn any.
     """
     method, nets = load_run(run, checkpoint)
+    if not nets:
+        raise RunError(f"{run}: has not come to the stage that learns to draw; go on with --resume")
     direction = direction or min(nets)
     if direction not in nets:
         raise UsageError(f"{run}: has no direction {direction}; it has {', '.join(sorted(nets))}")
@@ -127,8 +133,8 @@ def export(
         "styles": list(method.styles) if with_styles else [],
         "default_style": method.styles[0] if with_styles else None,
         "size_multiple": net.size_multiple,
-        **({"receptive_margin": net.receptive_margin} if hasattr(net, "receptive_margin") else {}),
-        "frame": FRAME,
+        "receptive_margin": getattr(net, "receptive_margin", None),
+        "frame": _frame(run),
         "framing": method.settings.framing,
         "fill": method.settings.fill,
         "priors": [name for name in names[1:] if _reads(model, name)],
@@ -141,6 +147,15 @@ def export(
     onnx.checker.check_model(model)
     write_whole(out, model.SerializeToString())
     return Exported(difference, _seconds(drawn, picture), _seconds(net, picture), *found)
+
+
+def _frame(run: Path) -> dict[str, object] | None:
+    """The frame of the faces a run was trained on, as a card has it; None where they were not aligned."""
+    name = read_frame(run)
+    if name is None:
+        return None
+    frame = FRAMES[name]
+    return {"size": [frame.width, frame.height], "eyes": [list(frame.left_eye), list(frame.right_eye)]}
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """How a run is carried out, as opposed to what is trained (the method's Settings)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from silverpoint.errors import UsageError
 
@@ -30,6 +31,7 @@ def option(
 @dataclass(frozen=True)
 class RunOptions:
     datasets: tuple[str, ...] = option((), "dataset folders, from `prepare`", changeable=True)
+    subset: str | None = option(None, "learn from one subset of the datasets alone, such as CUHK")
     unpaired: tuple[str, ...] = option(
         (), "datasets whose sketches a method learns beside its pairs", changeable=True, metavar="DATASET"
     )
@@ -85,8 +87,43 @@ def build_options(values: Mapping[str, Any]) -> RunOptions:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise UsageError(f"there is no option {name!r} of a run; {hint}")
-    lists = {name: tuple(values[name]) for name in ("datasets", "unpaired", "as_scanned") if name in values}
-    return RunOptions(**{**values, **lists})
+    types = get_type_hints(RunOptions)
+    return RunOptions(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    if kind == tuple[str, ...]:
+        return (value,) if isinstance(value, str) else tuple(str(v) for v in value or ())
+    if kind == dict[str, float]:
+        return _weights(name, value)
+    if kind == (str | None):
+        return None if value is None else str(value)
+    return convert(name, value, kind)
+
+
+def _weights(name: str, value: Any) -> dict[str, float]:
+    """{"cufs": 4.0}, of that or of the flag's "cufs=4"."""
+    try:
+        items = [item.split("=") for item in value.split(",")] if isinstance(value, str) else value.items()
+        weights = {str(style): float(weight) for style, weight in items}
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError(f"--{name.replace('_', '-')} takes STYLE=NUMBER,..., not {value!r}") from None
+    for style, weight in weights.items():
+        if not 0 < weight < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} {style}={weight}: must be above 0")
+    return weights
+
+
+def convert(name: str, value: Any, kind: type) -> Any:
+    """A value from a flag or YAML as the type of its field; UsageError where it is none."""
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if kind is int and isinstance(value, float) and value != int(value):
+            raise ValueError
+        return kind(value)
+    except (TypeError, ValueError, KeyError):
+        raise UsageError(f"--{name} must be {kind.__name__}, not {value!r}") from None
 
 
 def plain(options: RunOptions) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from silverpoint.image import write_image
+from silverpoint.training.checkpoint import write_whole
 
 LOG_SECONDS = 20.0  # between log lines; reading a loss waits for the device, so not every step does
 
@@ -122,14 +124,14 @@ class Report:
             self.board.add_scalar(f"{stage}/validation/{of}/{name}", value, step)
         self.say(f"{stage} {step}  {of}  " + "  ".join(f"{n} {v:.4f}" for n, v in values.items()))
 
-    def samples(self, step: int, name: str, rows: Sequence[Sequence[np.ndarray]]) -> None:
-        """A sheet of up to 12 examples: each a column, each row one kind of image."""
+    def samples(self, name: str, rows: Sequence[Sequence[np.ndarray]]) -> None:
+        """A sheet of up to 12 examples, each a column, each row one kind of image; numbered by the run's steps."""
         if not self.active or not rows[0]:
             return
         chosen = np.linspace(0, len(rows[0]) - 1, min(12, len(rows[0]))).astype(int)
         sheet = np.concatenate([np.concatenate([_tile(row[i]) for i in chosen], axis=1) for row in rows])
-        write_image(sheet, self.out / "samples" / f"{name}-{step:07d}.png")
-        self.board.add_image(name, sheet, step, dataformats="HWC")
+        write_image(sheet, self.out / "samples" / f"{name}-{self.done:07d}.png")
+        self.board.add_image(name, sheet, self.done, dataformats="HWC")
 
     def end(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """The last words of a run that reached its end."""
@@ -177,3 +179,16 @@ def _tile(image: np.ndarray, width: int = 200, height: int = 250) -> np.ndarray:
 
     fitted = ImageOps.pad(Image.fromarray(image).convert("RGB"), (width, height), color="white")
     return np.asarray(fitted)
+
+
+def cut_log(path: Path, stages: Sequence[str], stage: int, step: int) -> None:
+    """Take from log.jsonl what came after the checkpoint of `step` of stage number `stage`, and half a line."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        with suppress(ValueError, KeyError):
+            entry = json.loads(line)
+            if (stages.index(entry["stage"]), entry["step"]) <= (stage, step):
+                kept.append(line)
+    write_whole(path, "".join(kept).encode())

@@ -10,6 +10,9 @@ import yaml
 
 from silverpoint.errors import UsageError
 from silverpoint.methods.method import CommonSettings
+from silverpoint.training.options import RunOptions, convert
+
+SECTIONS = ("method", "frame", "settings", "run")  # of a run's settings.yaml
 
 
 def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
@@ -43,6 +46,9 @@ def read_yaml(path: Path, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return content, {}
     if content.get("method", method) != method:
         raise UsageError(f"{path}: holds the settings of {content['method']}, not of {method}")
+    for key in content:
+        if key not in SECTIONS:
+            raise UsageError(f"{path}: there is no section {key!r}; known: {', '.join(SECTIONS)}")
     return dict(content.get("settings") or {}), dict(content.get("run") or {})
 
 
@@ -50,20 +56,10 @@ def build_settings(cls: type[CommonSettings], values: Mapping[str, Any]) -> Comm
     """An instance of a method's Settings from names and values (strings are converted to the field's type)."""
     types = get_type_hints(cls)
     known = {f.name: types[f.name] for f in dataclasses.fields(cls)}
+    options = [f.name for f in dataclasses.fields(RunOptions)]
     for name in values:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name, [*known, *options], n=1)
             hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(known)}"
             raise UsageError(f"there is no setting --{name}; {hint}")
-    return cls(**{name: _convert(name, value, known[name]) for name, value in values.items()})
-
-
-def _convert(name: str, value: Any, kind: type) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[str(value).lower()]
-        if kind is int and isinstance(value, float) and value != int(value):
-            raise ValueError
-        return kind(value)
-    except (TypeError, ValueError, KeyError):
-        raise UsageError(f"--{name} must be {kind.__name__}, not {value!r}") from None
+    return cls(**{name: convert(name, value, known[name]) for name, value in values.items()})

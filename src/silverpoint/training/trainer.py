@@ -9,6 +9,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from silverpoint.data.alignment import FRAMES
 from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.pairs import Example, StoredExample, list_split
+from silverpoint.data.preview import frame_of
 from silverpoint.errors import DataError, RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, Stage
@@ -43,7 +46,7 @@ from silverpoint.training.checkpoint import (
 from silverpoint.training.environment import describe_environment
 from silverpoint.training.options import METRICS, RunOptions, build_options, changed, plain
 from silverpoint.training.processes import Agreement, make_fabric, resolve_precision
-from silverpoint.training.report import Report
+from silverpoint.training.report import Report, cut_log
 from silverpoint.training.settings import build_settings
 from silverpoint.training.validation import LOWER_IS_BETTER, inspect_examples, synthesize_examples, validate
 
@@ -81,7 +84,9 @@ class Trainer:
         first, step = (state["stage"], state["step"]) if resume else (0, 0)
         per_epoch = self.batches.steps_per_epoch
         totals = [stage.epochs * per_epoch for stage in stages]
-        self.best, self.metrics = math.inf, dict[str, dict[str, float]]()
+        self.best, self.metrics, self.trained = math.inf, dict[str, dict[str, float]](), list[str]()
+        if resume and self.fabric.is_global_zero:
+            cut_log(self.out / "log.jsonl", [s.name for s in stages], first, step)
         with Report(self.out, self.fabric.is_global_zero, sum(totals), self.fabric.device) as self.report:
             for number, stage in enumerate(stages):
                 self._enter(number, stage)
@@ -103,7 +108,7 @@ class Trainer:
         """The data and the method, alike in every process."""
         options = self.options
         train, self.val = self._list("train"), [e.load() for e in self._list("val")]
-        self._check_scanned({e.style for e in train})
+        self._check_styles({e.style for e in train})
         unpaired = [e for d in options.unpaired for e in list_split(Path(d), "train")]
         styles = tuple(sorted({e.style for e in train}))
         torch.manual_seed(options.seed)
@@ -166,8 +171,7 @@ class Trainer:
                 self.report.logged += time.monotonic() - began  # images per second are of the training alone
                 if stop:
                     self.report.say(
-                        f"stopped at step {done} of {stage.name}; go on with: "
-                        f"silverpoint train {self.method_name} --out {self.out} --resume"
+                        f"stopped at step {done} of {stage.name}; go on with: {self._command()} --resume"
                     )
                     raise KeyboardInterrupt
 
@@ -232,6 +236,7 @@ class Trainer:
             )
             for name, spec in self.specs.items()
         }
+        before = self.trained
         learning = {id(p) for spec in self.specs.values() for p in spec.parameters}
         self.trained = [
             d
@@ -241,7 +246,8 @@ class Trainer:
         decay = method.average_decay()
         if decay is not None:
             self.averages |= {d: Average(method.synthesizer(d), decay) for d in self.trained}
-        self.best = math.inf  # metrics of another stage are not to be compared with
+        if self.trained != before:
+            self.best = math.inf  # metrics of other directions are not to be compared with
         if self.options.compile:
             _compile(method, self.compiled)
 
@@ -255,22 +261,26 @@ class Trainer:
         examples: list[StoredExample] = []
         for dataset in self.options.datasets:
             try:
-                examples += list_split(Path(dataset), split)
+                examples += list_split(Path(dataset), split, self.options.subset)
             except DataError:
                 if split == "train":
                     raise
         return examples + [e.as_scanned() for e in examples if e.style in self.options.as_scanned]
 
-    def _check_scanned(self, styles: set[str]) -> None:
-        if self.options.as_scanned and not method_class(self.method_name).clean_paper:
+    def _check_styles(self, styles: set[str]) -> None:
+        named, known = self.options.as_scanned, ", ".join(sorted(styles))
+        if named and not method_class(self.method_name).clean_paper:
             raise UsageError(
                 f"--as-scanned is for methods that clean their paper; {self.method_name} does not"
             )
-        for style in self.options.as_scanned:
-            if style not in styles:
-                raise UsageError(
-                    f"--as-scanned: no training pair has the style {style!r}; there are {', '.join(sorted(styles))}"
-                )
+        for flag, names in (("as-scanned", named), ("style-weights", self.options.style_weights)):
+            for style in names:
+                if style not in styles:
+                    raise UsageError(f"--{flag}: no training pair has the style {style!r}; there are {known}")
+
+    def _command(self) -> str:
+        launcher = "torchrun ... -m " if torch.distributed.is_torchelastic_launched() else ""
+        return f"{launcher}silverpoint train {self.method_name} --out {self.out}"
 
     # ---- what is wrong, and the way out --------------------------------------------------------------------------
 
@@ -291,18 +301,24 @@ class Trainer:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Out of memory, said with the settings that help."""
+        """Out of memory, said with the settings that help; and what befell one process, by that process."""
         try:
             yield
-        except (RuntimeError, MemoryError) as error:
+        except RunError:  # agreed on by all
+            raise
+        except Exception as error:
             text = str(error)
             memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
+            if not self.fabric.is_global_zero:
+                kind = "out of memory" if memory else f"{type(error).__name__}: {text}"
+                print(f"silverpoint: process {self.fabric.global_rank}: {kind}", file=sys.stderr, flush=True)
             if not memory:
                 raise
             s, o = self.settings, self.options
             ways = [f"--accumulate {2 * o.accumulate}"] if s.batch_size % (2 * o.accumulate) == 0 else []
             ways += [f"a --batch_size below {s.batch_size}"] if s.batch_size > 1 else []
-            ways += [f"a --crop_size below {s.crop_size}"] if s.framing == "crop" else []
+            smaller = s.framing == "crop" and s.crop_size > s.size_multiple
+            ways += [f"a --crop_size below {s.crop_size}"] if smaller else []
             ways += ["--precision bf16-mixed"] if o.precision == "32-true" else []
             raise RunError(
                 f"{self.out}: out of memory; what takes less: {', '.join(ways) or 'another method'}. "
@@ -328,12 +344,21 @@ class Trainer:
             remove_leftovers(self.checkpoints)
             settings = {
                 "method": self.method_name,
+                "frame": self._frame(),
                 "settings": asdict(self.settings),
                 "run": plain(self.options),
             }
             environment = describe_environment(self.fabric.device)
             write_whole(self.out / "settings.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
             write_whole(self.out / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
+
+    def _frame(self) -> str | None:
+        """The frame the pairs are aligned to: a key of FRAMES. A dataset that is in none has no say."""
+        frames = {frame for d in self.options.datasets if (frame := frame_of(Path(d)))}
+        if len(frames) == 1:
+            return frames.pop()
+        # what is of the field's own size is in its frame
+        return "cufs" if not frames and self.shown[0].photo.shape[1::-1] == FRAMES["cufs"].size() else None
 
     def _save(self, stage: int, step: int, name: str = "last") -> None:
         if not self.fabric.is_global_zero:
@@ -403,17 +428,20 @@ class Trainer:
         device = self.fabric.device
         share = self.shown[self.fabric.global_rank :: self.fabric.world_size]
         photos, sketches = [e.photo for e in share], [e.sketch for e in share]
-        figures, pictures = inspect_examples(self.method, share, device)
+        # a process without a share looks at one all the same: the others wait for its sums
+        figures, pictures = inspect_examples(self.method, share or self.shown[:1], device)
+        if not share:
+            figures, pictures = dict.fromkeys(figures, 0.0), []
         if figures:
             means = {n: t / len(self.shown) for n, t in self.all.sum(figures).items()}
             self.report.validation(stage.name, step, self.method_name, means)
         if not self.trained:  # nothing that draws is learning
-            self.report.samples(step, stage.name, [photos, *pictures])
+            self.report.samples(stage.name, [photos, *pictures])
         chosen = []
         for direction in self.trained:
             fakes = synthesize_examples(self.method, self._synthesizer(direction), share, direction, device)
             source, target = (photos, sketches) if direction == "photo2sketch" else (sketches, photos)
-            self.report.samples(step, direction, [source, fakes, target, *pictures])
+            self.report.samples(direction, [source, fakes, target, *pictures])
             if self.val:
                 found = self._score(share, fakes, direction)
                 self.metrics[direction] = found
@@ -503,6 +531,12 @@ def resumed(out: Path, **options: Any) -> Trainer:
     """
     settings, before, method = read_run(out)
     return Trainer(method, settings, changed(before, options), out)
+
+
+def read_frame(out: Path) -> str | None:
+    """The frame of the faces that the run `out` was trained on, as its folder says."""
+    frame = yaml.safe_load((out / "settings.yaml").read_text(encoding="utf-8")).get("frame", "cufs")
+    return frame if frame in FRAMES else None
 
 
 def read_run(out: Path) -> tuple[CommonSettings, RunOptions, str]:
