@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,50 @@ def test_colour_agrees_with_the_transcription(photo: Image.Image, size: tuple[in
         assert fsim(tensor(fake), tensor(real)).item() == pytest.approx(expected, abs=2e-5)
         assert fsimc(tensor(fake), tensor(real)).item() == pytest.approx(expected_c, abs=2e-5)
         assert expected_c < expected
+
+
+def box_blurred(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    padded = np.pad(image.astype(int), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    shifted = [padded[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    return (sum(shifted) // 9).astype(np.uint8)
+
+
+def moved(image: np.ndarray) -> np.ndarray:
+    return np.roll(image, (2, -1), axis=(0, 1))
+
+
+def coarse(image: np.ndarray) -> np.ndarray:
+    return image // 64 * 64
+
+
+# piq 0.8.0: piq.fsim(fake, real, data_range=255.0, chromatic=False), and the same with chromatic=True. Of the whole
+# picture both take a third; piq averages 3x3 pixels from the corner, FeatureSIM.m around every third pixel, so that
+# what is not smooth differs by up to 1e-2.
+HALF, WHOLE = np.s_[60:560:2, 140:540:2], np.s_[:, :]  # 200x250 and 675x675
+
+
+@pytest.mark.parametrize(
+    ("part", "distort", "expected", "expected_c"),
+    [
+        (HALF, box_blurred, 0.928752, 0.928701),
+        (HALF, moved, 0.812580, 0.812057),
+        (HALF, coarse, 0.837404, 0.823378),
+        (WHOLE, box_blurred, 0.997400, 0.997398),
+    ],
+)
+def test_recorded_values_of_piq(
+    portrait: Path,
+    part: tuple[slice, slice],
+    distort: Callable[[np.ndarray], np.ndarray],
+    expected: float,
+    expected_c: float,
+) -> None:
+    with Image.open(portrait) as image:
+        real = np.asarray(image.convert("RGB"))[part]
+    fake, real = tensor(distort(real)), tensor(real)
+    assert fsim(fake, real).item() == pytest.approx(expected, abs=1e-3)
+    assert fsimc(fake, real).item() == pytest.approx(expected_c, abs=1e-3)
 
 
 def test_opposite_hues_take_the_real_part_of_a_complex_power() -> None:
