@@ -25,6 +25,7 @@ FLOORS = {
     "faces": 1,
     "assets": 0,
     "image": 0,
+    "scores": -1,
     "errors": -1,
 }
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in FLOORS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from silverpoint.errors import DataError, UsageError
+from silverpoint.scores import HEADINGS, HIGHER_IS_BETTER, IN_PERCENT, METRICS
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -33,25 +34,6 @@ brackets are floors: the input itself, another person's sketch, the mean sketch,
 number means something where it beats them. docs/metrics.md defines every number. Exit status: 0 all pairs scored,
 1 some could not be, 2 wrong usage.
 """
-HEADINGS = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "fsim": "FSIM",
-    "fsimc": "FSIMc",
-    "lpips_alex": "LPIPS-alex",
-    "lpips_vgg": "LPIPS-vgg",
-    "lpips_squeeze": "LPIPS-sq",
-    "fid": "FID",
-    "kid": "KIDx1000",
-    "rank1": "rank-1",
-    "verification": "verified",
-    "nlda": "NLDA",
-    "perceptual_vgg19": "VGG-19",
-}
-DEFAULT = tuple(name for name in HEADINGS if name != "perceptual_vgg19")
-LOWER_IS_BETTER = {"lpips_alex", "lpips_vgg", "lpips_squeeze", "fid", "kid", "perceptual_vgg19"}
-IN_PERCENT = {"rank1", "verification", "nlda"}
 FLOORS = {
     "input": "(input as it is)",
     "nearest": "(nearest in training)",
@@ -317,7 +299,7 @@ class Contender:
 
 def metric_names(text: str | None) -> tuple[str, ...]:
     if text is None:
-        return DEFAULT
+        return METRICS
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names or (unknown := [name for name in names if name not in HEADINGS]):
         raise UsageError(
@@ -375,7 +357,7 @@ def _identity(report: dict[str, Any]) -> list[str]:
 
 
 def heading(name: str) -> str:
-    return f"{HEADINGS[name]}{'↓' if name in LOWER_IS_BETTER else '↑'}"
+    return f"{HEADINGS[name]}{'↑' if name in HIGHER_IS_BETTER else '↓'}"
 
 
 def number(report: dict[str, Any], name: str) -> str:

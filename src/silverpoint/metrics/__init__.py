@@ -7,13 +7,14 @@ from silverpoint.metrics.images import GEOMETRIES, to_geometry
 from silverpoint.metrics.inception_features import inception_features, load_inception
 from silverpoint.metrics.kid import KID, kid
 from silverpoint.metrics.lpips import LPIPS, load_lpips, lpips
-from silverpoint.metrics.measure import METRICS, Measurements, measure, score, summarise
+from silverpoint.metrics.measure import Measurements, measure, score, summarise
 from silverpoint.metrics.psnr import psnr
 from silverpoint.metrics.reference import Reference, reference_of_split
 from silverpoint.metrics.rivals import rivals
 from silverpoint.metrics.ssim import ms_ssim, ssim
 from silverpoint.metrics.store import Store
 from silverpoint.metrics.vgg_distance import VGGDistance
+from silverpoint.scores import METRICS
 
 __all__ = [
     "GEOMETRIES",

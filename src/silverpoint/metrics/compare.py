@@ -8,8 +8,8 @@ import numpy as np
 
 from silverpoint.metrics.bootstrap import Interval, mean_interval
 from silverpoint.metrics.evaluate import Floors, Options, evaluate_images, measure_floors
-from silverpoint.metrics.measure import HIGHER_IS_BETTER
 from silverpoint.metrics.reference import Pictures, Reference
+from silverpoint.scores import HIGHER_IS_BETTER
 
 SPREAD_BY = (
     "lpips_alex",

@@ -14,7 +14,6 @@ from silverpoint.metrics.folders import Images, Pairing, images_by_stem, pair_fo
 from silverpoint.metrics.images import CROP_HEIGHT, CROP_WIDTH, Geometry
 from silverpoint.metrics.measure import (
     DISTRIBUTION,
-    METRICS,
     NETWORK_ASSETS,
     OF_FACES,
     Measurements,
@@ -28,6 +27,7 @@ from silverpoint.metrics.reference import Reference
 from silverpoint.metrics.rivals import rivals
 from silverpoint.metrics.store import Store
 from silverpoint.recognition import EMBEDDERS, ranks
+from silverpoint.scores import METRICS
 
 Folder = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]  # what is measured, pairs done since the last call, of how many

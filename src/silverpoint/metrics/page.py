@@ -14,26 +14,10 @@ from silverpoint import __version__
 from silverpoint.assets import ASSETS
 from silverpoint.metrics.bootstrap import Interval
 from silverpoint.metrics.compare import Comparison
-from silverpoint.metrics.measure import HIGHER_IS_BETTER
 from silverpoint.metrics.published import published
 from silverpoint.recognition import EMBEDDERS
+from silverpoint.scores import HEADINGS, HIGHER_IS_BETTER, IN_PERCENT
 
-HEADINGS = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "fsim": "FSIM",
-    "fsimc": "FSIMc",
-    "lpips_alex": "LPIPS-alex",
-    "lpips_vgg": "LPIPS-vgg",
-    "lpips_squeeze": "LPIPS-sq",
-    "fid": "FID",
-    "kid": "KIDx1000",
-    "rank1": "rank-1",
-    "verification": "verified",
-    "nlda": "NLDA",
-    "perceptual_vgg19": "VGG-19",
-}
 RIVALS = {
     "input": "the input as it is",
     "nearest": "nearest in training: another person",
@@ -76,7 +60,7 @@ def render(comparison: Comparison, *, title: str, dataset: str, direction: str, 
 def number(metric: str, value: float | None) -> str:
     if value is None:
         return "–"
-    if metric in ("rank1", "verification", "nlda"):
+    if metric in IN_PERCENT:
         return f"{100 * value:.1f}"
     if metric == "kid":
         return f"{1000 * value:.1f}"
