@@ -29,6 +29,7 @@ from silverpoint.metrics import (
     evaluate,
     evaluate_images,
     fid,
+    fsim,
     fsimc,
     kid,
     measure,
@@ -41,6 +42,7 @@ from silverpoint.metrics import (
     summarise,
 )
 from silverpoint.metrics.folders import pair_folders
+from silverpoint.metrics.fsim import FeatureMaps, feature_maps
 from silverpoint.metrics.store import key_of
 from silverpoint.recognition import Embedder
 from silverpoint.recognition.embedders import ARCFACE, FACE
@@ -413,6 +415,26 @@ def test_a_training_picture_goes_through_a_network_once(dataset: Path, calls: li
     measure_floors(replace(reference, inputs=None, training_inputs=None), Options(metrics=("fid",)))
     # the mean, the blurred, the real and the training pictures
     assert sum(calls) == 1 + 4 + 4 + 6
+
+
+@pytest.mark.parametrize(("room", "analysed"), [(1 << 28, 3 * 6), (0, 4 * 6)])
+def test_fsim_analyses_the_real_side_of_a_report_once(
+    monkeypatch: pytest.MonkeyPatch, room: int, analysed: int
+) -> None:
+    asked: list[int] = []
+
+    def counted(images: Tensor) -> FeatureMaps:
+        asked.append(len(images))
+        return feature_maps(images)
+
+    monkeypatch.setattr(MODULE, "feature_maps", counted)
+    monkeypatch.setattr(MODULE, "MAPS_KEPT", room)
+    real, options = pictures(6, 48, 40, seed=1), Options("native", metrics=("fsim",))
+    for seed in (2, 3):
+        fake = pictures(6, 48, 40, seed=seed)
+        values = options.measure("images", fake, real).per_image["fsim"]
+        np.testing.assert_allclose(values, fsim(as_batch(fake), as_batch(real)), rtol=1e-6)
+    assert sum(asked) == analysed
 
 
 def test_training_pictures_of_another_size_have_no_ceiling() -> None:

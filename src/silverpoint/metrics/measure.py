@@ -15,7 +15,7 @@ from silverpoint.assets import ASSETS
 from silverpoint.errors import AssetError
 from silverpoint.image import to_grey
 from silverpoint.metrics.fid import fid
-from silverpoint.metrics.fsim import fsim, fsimc
+from silverpoint.metrics.fsim import FeatureMaps, feature_maps, fsim, fsimc, similarity
 from silverpoint.metrics.images import CROP_HEIGHT, CROP_WIDTH, Geometry, to_geometry
 from silverpoint.metrics.inception_features import inception_features, load_inception
 from silverpoint.metrics.kid import kid
@@ -35,14 +35,11 @@ from silverpoint.recognition import (
     ranks,
     verification_rate,
 )
+from silverpoint.scores import METRICS, ON_REQUEST
 
 PAIRWISE = ("psnr", "ssim", "ms_ssim", "fsim", "fsimc", "lpips_alex", "lpips_vgg", "lpips_squeeze")
 DISTRIBUTION = ("fid", "kid")
 OF_FACES = ("rank1", "verification")
-IDENTITY = (*OF_FACES, "nlda")
-METRICS = PAIRWISE + DISTRIBUTION + IDENTITY
-ON_REQUEST = ("perceptual_vgg19",)  # of photographs; as dear as LPIPS-vgg
-HIGHER_IS_BETTER = {"psnr", "ssim", "ms_ssim", "fsim", "fsimc", *IDENTITY}
 ON_GREY = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "fsim": fsim}
 NETWORK_ASSETS = {
     "lpips_alex": ("lpips-alexnet", "lpips-heads"),
@@ -53,6 +50,7 @@ NETWORK_ASSETS = {
     "kid": ("inception-fid",),
 }
 BATCH = 4  # FSIM's maps of a few images still fit the processor's cache
+MAPS_KEPT = 1 << 28  # bytes of FSIM's maps of real images: those of 671 at 200x250
 FALSE_ACCEPT_RATE = 1e-3  # the least that the 9,900 impostor pairs of 100 images tell with some certainty
 CMC_RANKS = 50
 
@@ -93,7 +91,8 @@ def measure(
 
     PSNR, SSIM, MS-SSIM, FSIM and the identity metrics see grey (PIL's L), identity the crop without any margin;
     FSIMc, LPIPS, FID and KID see the image as it is. A metric that cannot be had is left out with its reason;
-    sizes that do not match raise ValueError. What networks say is looked up in `store` and kept there.
+    sizes that do not match raise ValueError. What networks say is looked up in `store` and kept there, as are, in
+    memory, FSIM's maps of the real side.
     `progress` is told how many pairs were done since it was told last.
     """
     if len(fake) != len(real):
@@ -323,6 +322,8 @@ def _add_pair_values(
         fakes, reals = batch.grey if name in ON_GREY else batch.colour
 
         def compute(at: list[int], name: str = name, fakes: Tensor = fakes, reals: Tensor = reals) -> Tensor:
+            if name == "fsim" and store is not None:
+                return similarity(feature_maps(fakes), _real_maps(batch, store)).cpu()[:, None]
             return functions[name](fakes[at], reals[at]).cpu()[:, None]
 
         try:
@@ -332,6 +333,16 @@ def _add_pair_values(
             del functions[name]
         else:
             values[name].append(rows[:, 0])
+
+
+def _real_maps(batch: _Batch, store: Store) -> FeatureMaps:
+    """FSIM's maps of the real side, which every floor and every method of a report is held against."""
+    layout = f"{batch.geometry}{batch.fill}{batch.grey[1].device}".encode()
+    key = key_of(layout, *batch.keys[batch.count :])
+    maps = store.maps.get(key) or feature_maps(batch.grey[1])
+    if sum(side.nbytes for kept in store.maps.values() for side in kept) < MAPS_KEPT:
+        store.maps[key] = maps
+    return maps
 
 
 def _inception_rows(inception: Inception, batch: _Batch, store: Store | None) -> np.ndarray:

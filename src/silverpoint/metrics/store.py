@@ -8,8 +8,12 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from silverpoint.metrics.fsim import FeatureMaps
 
 ROWS = {1: 1 << 18}  # rows kept per file, by width: numbers of pairs, 10 MB
 ROWS_OF_FEATURES = 1 << 12  # 34 MB of Inception's
@@ -88,6 +92,7 @@ class Store:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.tables: dict[str, Table] = {}
+        self.maps: dict[Key, FeatureMaps] = {}  # FSIM's, by batch of images; in memory alone
 
     @classmethod
     def in_cache(cls) -> "Store":
