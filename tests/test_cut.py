@@ -4,7 +4,7 @@ import onnx
 import pytest
 import torch
 
-from lab import write_dataset
+from lab import noting, write_dataset
 from silverpoint.data.batches import Batch
 from silverpoint.errors import UsageError
 from silverpoint.losses.adversarial import adversarial
@@ -81,12 +81,29 @@ def test_nothing_is_learnt_from_which_sketch_belongs_to_which_photo():
 
 def test_the_drawing_is_encoded_with_gradient_and_the_source_without():
     method, batch = small_cut(nce_idt=False, lambda_GAN=0.0), some_batch()
-    losses = losses_of(method, batch)["generator"]
-    losses["g_nce"].backward()
-    last, first = method.generator.net.layers[-1], method.generator.net.layers[1]
-    assert float(last.weight.grad.abs().sum()) > 0  # through the drawing
-    assert float(first.weight.grad.abs().sum()) > 0
+    net, parameters = method.generator.net, list(method.parameters())
+    losses_of(method, batch)["generator"]["g_nce"].backward()
+    found = [p.grad for p in parameters]
+    assert float(net.layers[-1].weight.grad.abs().sum()) > 0  # through the drawing
     assert all(float(p.grad.abs().sum()) > 0 for n, p in method.heads.named_parameters() if "weight" in n)
+    method.zero_grad()
+    drawn = net.encode(net(batch.photo).expand(-1, 3, -1, -1), method.layers)
+    with torch.no_grad():
+        source = net.encode(batch.photo, method.layers)
+    torch.manual_seed(7)
+    places = [draw_uniform(2, tuple(f.shape[2:]), 32, f.device) for f in source]
+    cells, counts = [(p.rows, p.columns) for p in places], [p.counts for p in places]
+    multilayer_nce(method.heads, drawn, source, cells, counts, 0.07).backward()
+    torch.testing.assert_close(found, [p.grad for p in parameters])
+
+
+def test_a_compiled_generator_is_what_trains():
+    batch, plain, compiled, runs = some_batch(), small_cut(), small_cut(), []
+    compiled.generator.compile(backend=noting(runs), fullgraph=True)
+    expected, found = losses_of(plain, batch), losses_of(compiled, batch)
+    assert len(runs) == 2  # drawing, and encoding what was drawn
+    torch.testing.assert_close(found, expected)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
 
 
 @pytest.mark.parametrize("direction", CUT.directions)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from drawn import write_pair_folders
+from lab import noting
 from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.prepare import prepare
 from silverpoint.methods.cyclegan import CycleGAN, ImagePool, Settings
@@ -72,6 +73,15 @@ def test_without_identity_its_passes_are_not_made():
     updates = list(m.training_step(some_batch()))
     assert not {"idt_A", "idt_B"} & updates[0][1].keys()
     assert passes == [1, 1, 1, 1]
+
+
+def test_a_compiled_generator_is_what_trains():
+    plain, compiled, runs = method(lambda_identity=0.0), method(lambda_identity=0.0), []
+    for generator in (compiled.G_A, compiled.G_B):
+        generator.compile(backend=noting(runs), fullgraph=True)
+    expected, found = (dict(m.training_step(some_batch())) for m in (plain, compiled))
+    assert len(runs) == 4  # there and back, from either side
+    torch.testing.assert_close(found, expected)
 
 
 def test_each_update_moves_its_own_networks():

@@ -1,6 +1,9 @@
 """FSS on drawn faces: who learns what, where it looks, and that each row of its ablation trains."""
 
+import itertools
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,27 +14,26 @@ from PIL import Image
 
 import silverpoint.methods.fss as fss
 from drawn import draw_pair
+from lab import noting
 from silverpoint.data.batches import Batch
 from silverpoint.data.layout import PARTS
+from silverpoint.errors import AssetError
 from silverpoint.losses.adversarial import adversarial
+from silverpoint.losses.contrastive import multilayer_nce
+from silverpoint.methods import method_class
 from silverpoint.methods.fss import FEATURES, FSS, REGIONS, MaskedSynthesizer, Settings, part_plane
 from silverpoint.nets.rcs import RegionConstrainedSampling
 from silverpoint.nets.vgg import VGG19
 from silverpoint.training.export import export
 from silverpoint.training.options import RunOptions
-from silverpoint.training.settings import build_settings
+from silverpoint.training.settings import build_settings, parse_flags
 from silverpoint.training.trainer import Trainer
 
 SIZE = 64
 NARROW = {"ngf": 8, "ndf": 8, "netF_nc": 16, "num_face": 32, "num_hair": 16, "lambda_perceptual": 0.0}
 SKIN, HAIR, CLOTH, NOSE = (list(PARTS).index(part) for part in ("skin", "hair", "cloth", "nose"))
-# The rows of the paper's Table 2 after the first, which is CUT, as in docs/methods/fss.md.
-ABLATION = {
-    "rcs": {"dss": False, "mask": "none", "lambda_l1": 0.0, "lambda_perceptual": 0.0},
-    "dss": {"mask": "none", "lambda_l1": 0.0, "lambda_perceptual": 0.0},
-    "mask": {"lambda_l1": 0.0, "lambda_perceptual": 0.0},
-    "losses": {},
-}
+PAGE = (Path(__file__).parents[1] / "docs" / "methods" / "fss.md").read_text()
+ABLATION = re.findall(r"silverpoint train (cut|fss) cufs/ --out runs/ablation-\d(.*)", PAGE)
 
 
 def draw_layout(photo: np.ndarray) -> np.ndarray:
@@ -60,6 +62,19 @@ def small_fss(stage="main", **changes):
     method = FSS(build_settings(Settings, NARROW | changes), ("x",))
     method.start_stage(next(s for s in method.stages() if s.name == stage))
     return method
+
+
+def take_step(method, batch):
+    """One update of each optimizer; returns the losses."""
+    found = {}
+    specs = method.optimizers(method.stages()[-1])
+    for name, losses in method.training_step(batch):
+        method.zero_grad()
+        torch.stack(list(losses.values())).sum().backward(inputs=specs[name].parameters)
+        assert all(torch.isfinite(p.grad).all() for p in specs[name].parameters)
+        torch.optim.Adam(specs[name].parameters, specs[name].lr, specs[name].betas).step()
+        found[name] = losses
+    return found
 
 
 def losses_of(method, batch):
@@ -196,7 +211,7 @@ def test_a_photo_without_hair_and_one_without_anybody_train():
     layout[0, HAIR] = 0
     layout[1] = 0
     layout[1, 0] = 1
-    for optimizer, losses in losses_of(small_fss(structure="layout"), batch).items():
+    for optimizer, losses in take_step(small_fss(structure="layout"), batch).items():
         assert all(torch.isfinite(v) for v in losses.values()), optimizer
 
 
@@ -256,15 +271,68 @@ def test_the_losses_are_equations_11_to_13(monkeypatch):
         torch.testing.assert_close(found["generator"]["g_perceptual"], expected)
 
 
-@pytest.mark.parametrize("row", ABLATION)
-def test_each_row_of_the_ablation_is_a_matter_of_settings(row, monkeypatch):
+def test_the_patchwise_loss_compares_the_drawing_with_its_photo():
+    method, batch = small_fss(), faces(2)
+    found = losses_of(method, batch)["generator"]["g_nce"]
+    found.backward()
+    assert float(method.generator.net.layers[-1].weight.grad.abs().sum()) > 0  # through the drawing
+    net, layers = method.generator.net, method.layers
+    torch.manual_seed(7)
+    samples = method.sample(batch)
+    cells, counts = [samples.cells(*net.tap_geometry(n)) for n in layers], [samples.counts] * len(layers)
+    with torch.no_grad():
+        fake = method.generator(batch.photo, batch.style, batch.priors["layout"])
+        drawn, photo = (net.encode(method._encoded(image, batch), layers) for image in (fake, batch.photo))
+        expected = multilayer_nce(method.heads, drawn, photo, cells, counts, 0.07)
+        swapped = multilayer_nce(method.heads, photo, drawn, cells, counts, 0.07)
+    torch.testing.assert_close(found, expected)
+    assert abs(float(found.detach() - swapped)) > 1e-3  # the queries are the drawing's
+
+
+def test_the_ablation_of_the_page_is_the_papers():
+    flags = [parse_flags(row.split()) for _, row in ABLATION]
+    assert [name for name, _ in ABLATION] == ["cut", "fss", "fss", "fss", "fss"]
+    assert [set(a) - set(b) for a, b in itertools.pairwise(flags[1:])] == [
+        {"dss"}, {"mask"}, {"lambda_l1", "lambda_perceptual"},
+    ]  # fmt: skip
+    assert not flags[0]
+    assert not flags[-1]
+
+
+@pytest.mark.parametrize(("name", "row"), ABLATION)
+def test_each_row_of_the_ablation_trains(name, row, monkeypatch):
     monkeypatch.setattr(fss, "load_vgg19", VGG19)
-    method = small_fss(**({"lambda_perceptual": 1.0} | ABLATION[row]))
-    losses = losses_of(method, faces(1))["generator"]
-    supervised = {"g_l1", "g_perceptual"} if row == "losses" else set()
-    assert set(losses) == {"g_gan", "g_nce"} | supervised
-    assert isinstance(method.generator, MaskedSynthesizer) == (row in ("mask", "losses"))
-    assert all(torch.isfinite(v) for v in losses.values())
+    cls, given = method_class(name), parse_flags(row.split())
+    torch.manual_seed(0)
+    method = cls(build_settings(cls.settings_class, {"ngf": 8, "ndf": 8, "netF_nc": 16} | given), ("x",))
+    method.start_stage(method.stages()[-1])
+    losses = take_step(method, faces(1))["generator"]
+    full = name == "fss" and "lambda_l1" not in given
+    assert set(losses) == {"g_gan", "g_nce"} | ({"g_l1", "g_perceptual"} if full else set())
+    assert isinstance(method.generator, MaskedSynthesizer) == (name == "fss" and "mask" not in given)
+
+
+def test_every_row_of_the_ablation_begins_with_the_same_sampling_module():
+    masked, unmasked = (small_fss("rcs", mask=mask).rcs.state_dict() for mask in ("layout", "none"))
+    assert all(torch.equal(masked[name], unmasked[name]) for name in masked)
+
+
+def test_weights_that_are_missing_are_missed_in_the_first_stage(monkeypatch):
+    def missing(taps):
+        raise AssetError("vgg19: not here")
+
+    monkeypatch.setattr(fss, "load_vgg19", missing)
+    with pytest.raises(AssetError, match="not here"):
+        losses_of(small_fss("rcs", lambda_perceptual=1.0), faces(1))
+    assert losses_of(small_fss("rcs"), faces(1))
+
+
+def test_a_compiled_generator_is_what_trains():
+    batch, plain, compiled, runs = faces(1), small_fss(), small_fss(), []
+    compiled.generator.compile(backend=noting(runs), fullgraph=True)
+    expected, found = losses_of(plain, batch), losses_of(compiled, batch)
+    assert len(runs) == 2  # drawing, and encoding what was drawn
+    torch.testing.assert_close(found, expected)
 
 
 # ---- a run -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ three times repeated where it is encoded; the discriminator is the plain 70x70 P
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,10 @@ class ImageSynthesizer(nn.Module):
 
     def forward(self, source: Tensor, style: Tensor) -> Tensor:
         return self.net(_rgb(source))
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's, of the network: training calls it by itself."""
+        self.net.compile(*args, **kwargs)
 
 
 class CUT(Method):

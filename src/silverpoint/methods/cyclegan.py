@@ -16,6 +16,7 @@ that come out are averaged.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +101,10 @@ class Generator(nn.Module):
     def forward(self, source: Tensor, style: Tensor) -> Tensor:
         image = self.net(source.expand(-1, 3, -1, -1))
         return image.mean(1, keepdim=True) if self.grey else image
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's, of the network: training calls it by itself."""
+        self.net.compile(*args, **kwargs)
 
 
 class CycleGAN(Method):

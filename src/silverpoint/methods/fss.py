@@ -16,6 +16,7 @@ its photo.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +102,10 @@ class MaskedSynthesizer(nn.Module):
     def forward(self, photo: Tensor, style: Tensor, prior: Tensor) -> Tensor:
         return self.net(self.with_mask(photo, prior))
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's, of the network: training calls it by itself."""
+        self.net.compile(*args, **kwargs)
+
     def with_mask(self, image: Tensor, prior: Tensor) -> Tensor:
         """image (B, 3 or 1, H, W) and the photo's prior -> (B, 4, H, W): RGB and the mask, all in [-1, 1]."""
         # every part but the background is foreground
@@ -124,14 +129,16 @@ class FSS(Method):
         s = settings
         if s.mask == "saliency":
             self.priors = ("layout", "saliency")
+        # made first: every row of the ablation begins with the same one, whatever the generator takes in
+        self.rcs = RegionConstrainedSampling(s.rcs_features) if s.structure == "rcs" else None
         net = AntialiasedResNet9(3 if s.mask == "none" else 4, 1, s.ngf)
         self.generator: ImageSynthesizer | MaskedSynthesizer
         self.generator = ImageSynthesizer(net) if s.mask == "none" else MaskedSynthesizer(net, s.mask)
         self.layers = parse_layers(s.nce_layers)
         self.heads = ProjectionHeads([net.tap_channels(n) for n in self.layers], s.netF_nc)
         self.discriminator = PatchGAN(1, s.ndf)
-        INITS[s.init_type](self)
-        self.rcs = RegionConstrainedSampling(s.rcs_features) if s.structure == "rcs" else None
+        for drawing in (self.generator, self.heads, self.discriminator):
+            INITS[s.init_type](drawing)
         self.stage = self.stages()[0].name
 
     def stages(self) -> list[Stage]:
@@ -160,6 +167,10 @@ class FSS(Method):
 
     def _learn_structure(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
         assert self.rcs is not None
+        if self.settings.lambda_perceptual:
+            self._vgg.to(
+                batch.photo.device
+            )  # fetched already: what is missing is said before this stage is spent
         logits, target = self.rcs(batch.photo), self.parsed_densities(batch)
         maps = torch.sigmoid(logits)
         # Milletari et al. 2016: with squares below, a soft target is the optimum

@@ -6,6 +6,7 @@ that of Zhang 2019, "Making convolutional networks shift-invariant again": binom
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,18 @@ class Double(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)  # has the same weights
 
 
+class TappedLayers(nn.ModuleList):
+    """The first `depth` layers, one after the other; also gives the outputs of those in `taps`, in their order."""
+
+    def forward(self, x: Tensor, taps: Sequence[int], depth: int) -> tuple[Tensor, list[Tensor]]:
+        features: dict[int, Tensor] = {}
+        for number, layer in enumerate(islice(self, depth)):
+            x = layer(x)
+            if number in taps:
+                features[number] = x
+        return x, [features[t] for t in taps]
+
+
 class AntialiasedResNet9(nn.Module):
     """(B, in_channels, H, W) in [-1, 1] -> (B, out_channels, H, W) in [-1, 1]; H and W multiples of 4.
 
@@ -57,27 +70,23 @@ class AntialiasedResNet9(nn.Module):
         layers += [ResidualBlock(4 * width) for _ in range(9)]
         for i in (2, 1):
             layers += [Double(), *_convolution(width * 2 * i, width * i, 3)]
-        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7))
+        self.layers = TappedLayers([*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.layers(x))
+        return self.forward_with_taps(x, ())[0]
 
     def forward_with_taps(self, x: Tensor, taps: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """The image and, in the same pass, the outputs of the layers `taps`, in their order."""
-        x, features = self._run(x, taps, len(self.layers))
+        x, features = self.layers(x, taps, len(self.layers))
         return torch.tanh(x), features
 
     def encode(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
         """The outputs of the layers `taps`, in their order; runs only as deep as they need."""
-        return self._run(x, taps, max(taps) + 1)[1]
+        return self.layers(x, taps, max(taps) + 1)[1]
 
-    def _run(self, x: Tensor, taps: Sequence[int], depth: int) -> tuple[Tensor, list[Tensor]]:
-        features: dict[int, Tensor] = {}
-        for number, layer in enumerate(islice(self.layers, depth)):
-            x = layer(x)
-            if number in taps:
-                features[number] = x
-        return x, [features[t] for t in taps]
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's; what all three ways in share is compiled, for training does not come through `forward`."""
+        self.layers.compile(*args, **kwargs)
 
     def tap_channels(self, tap: int) -> int:
         """How many channels the output of a layer of the encoder has."""
