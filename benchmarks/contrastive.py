@@ -2,7 +2,7 @@
 
     python benchmarks/contrastive.py --loss                         the patchwise loss against CUT's way of writing it
     python benchmarks/contrastive.py --step [cut] [fss]             a training step, by parts and precisions
-    python benchmarks/contrastive.py --structure RUN DATASET OUT    IoU on the held-out pairs, and the maps as pictures
+    python benchmarks/contrastive.py --structure RUN DATASET OUT    IoU on the test pairs, and the maps as pictures
 
 Times are seconds of processor time on one thread, which a busy machine disturbs less than the clock; on a graphics card
 they are seconds by the clock.
@@ -140,7 +140,10 @@ def measure_structure(run: Path, dataset: Path, out: Path) -> None:
     """IoU of the sampling module's maps with the parser's, per subset of the test split; six of the maps as a sheet."""
     torch.set_num_threads(1)
     method, _ = load_run(run)
-    assert isinstance(method, FSS)
+    if not isinstance(method, FSS) or method.rcs is None:
+        raise SystemExit(
+            f"{run}: has no sampling module; --structure wants a run of fss with structure = rcs"
+        )
     method.start_stage(method.stages()[0])
     examples = read_split(dataset, "test")
     found: dict[str, list[list[float]]] = {}
