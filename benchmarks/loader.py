@@ -1,10 +1,11 @@
-"""Images per second out of the loader at 256x256, against torch's plain Dataset of JPEG files.
+"""Pairs per second out of our batches at 256x256, against torch's plain Dataset of JPEG files.
 
     python benchmarks/loader.py [--faces 20000] [--workers 2] [--batches 400] [--folder DIR]
 
 Two cases, each with the same crops (a random 256x256 of 286x286, mirrored half of the time), the same batches of eight
 and the same number of worker processes on both sides: a set of CUFS's size that lies in memory, and one of `--faces`
-generated faces that is read from shards. The rival opens both files of a pair with Pillow, as such a Dataset is usually
+generated faces that is read from shards. Beside them, the threads that `train` itself uses (four where there is a
+graphics card, else one). The rival opens both files of a pair with Pillow, as such a Dataset is usually
 written. The files stay in the system's cache on both sides. What counts are the ratios.
 """
 
@@ -27,6 +28,7 @@ from silverpoint.data.batches import Batches
 from silverpoint.data.pairs import COLUMNS, list_split
 from silverpoint.data.shards import write_shards
 from silverpoint.data.simulate import pencil
+from silverpoint.training.trainer import _prepared
 
 STORED, SIDE, BATCH, IN_MEMORY = 286, 256, 8, 268
 DRAWN = 500  # different faces; the rest are copies, each a file of its own
@@ -105,9 +107,9 @@ def per_second(loader: Iterable[object], batches: int) -> float:
     return batches * BATCH / (time.perf_counter() - start)
 
 
-def ours(root: Path, count: int, in_memory: bool, workers: int, steps: int) -> Iterable[object]:
+def ours(root: Path, count: int, in_memory: bool) -> Batches:
     crops = Augmentation(scale=(1.0, 1.0), rotation=0.0, tone=0.0, background=0.0, skin=0.0)
-    batches = Batches(
+    return Batches(
         list_split(root, "train")[:count],
         ["generated"],
         batch_size=BATCH,
@@ -115,7 +117,6 @@ def ours(root: Path, count: int, in_memory: bool, workers: int, steps: int) -> I
         augmentation=crops,
         in_memory=in_memory,
     )
-    return DataLoader(batches, batch_size=None, sampler=range(steps), num_workers=workers)
 
 
 def plain(root: Path, count: int, workers: int, steps: int) -> Iterable[object]:
@@ -136,6 +137,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as scratch:
         root = args.folder or Path(scratch) / "faces"
         if not (root / "pairs.csv").exists():
@@ -146,10 +148,18 @@ def main() -> None:
             ("in memory", min(IN_MEMORY, args.faces), True),
             ("shards", args.faces, False),
         ):
-            mine = per_second(ours(root, count, in_memory, args.workers, steps), args.batches)
+            batches = ours(root, count, in_memory)
+            loader = DataLoader(batches, batch_size=None, sampler=range(steps), num_workers=args.workers)
+            mine = per_second(loader, args.batches)
+            with _prepared(batches, 0, steps, device) as delivered:
+                threads = per_second(delivered, args.batches)
             rival = per_second(plain(root, count, args.workers, steps), args.batches)
-            found[name] = {"ours": round(mine), "plain": round(rival), "ratio": round(mine / rival, 2)}
-            print(f"{name:10} {mine:8.0f} pairs/s   plain JPEG files {rival:8.0f}   ratio {mine / rival:.2f}")
+            rates = {"ours": mine, "threads": threads, "plain": rival}
+            found[name] = {of: round(rate) for of, rate in rates.items()} | {"ratio": round(mine / rival, 2)}
+            print(
+                f"{name:10} {mine:8.0f} pairs/s   in train's threads {threads:8.0f}   "
+                f"plain JPEG files {rival:8.0f}   ratio {mine / rival:.2f}, {threads / rival:.2f}"
+            )
         print(json.dumps(found))
 
 

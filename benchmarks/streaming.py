@@ -1,9 +1,10 @@
-"""CelebA's number of pairs through the loader: images per second, and whether memory stays flat.
+"""CelebA's number of pairs out of shards: images per second, and whether memory stays flat.
 
     python benchmarks/streaming.py [--pairs 160000] [--workers 2] [--folder DIR]
 
 Generated faces at 96x96 (1,000 of them, over and over) are packed into tar shards, as `prepare --shards` does, and read
-in training's shuffled order. The rival reads the same pictures with Pillow, as a plain torch Dataset of files does:
+in training's shuffled order: by worker processes, and by the threads that `train` itself uses (four where there is a
+graphics card, else one). The rival reads the same pictures with Pillow, as a plain torch Dataset of files does:
 those stay in the system's cache, which favours it.
 """
 
@@ -25,6 +26,7 @@ from silverpoint.data.batches import Batches
 from silverpoint.data.pairs import COLUMNS, list_split
 from silverpoint.data.shards import write_shards
 from silverpoint.data.simulate import sobel
+from silverpoint.training.trainer import _prepared
 
 FACES, SIDE, BATCH = 1000, 96, 8
 
@@ -152,13 +154,17 @@ def main() -> None:
         ours = drain(
             DataLoader(batches, batch_size=None, sampler=range(len(batches)), num_workers=args.workers), 10
         )
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with _prepared(batches, 0, len(batches), device) as delivered:
+            threads = drain(delivered)
         plain = PlainFiles(root, min(args.pairs, 20_000))
         theirs = drain(DataLoader(plain, batch_size=BATCH, shuffle=True, num_workers=args.workers))
-    for name, (rate, cost) in (("shards", ours), ("plain files", theirs)):
+    for name, (rate, cost) in (("shards", ours), ("in threads", threads), ("plain files", theirs)):
         print(f"{name:12s} {rate:6.0f} images/s {cost:6.2f} ms of a processor an image")
-    print(
-        f"shards against plain files: {ours[0] / theirs[0]:.2f}x the rate, {ours[1] / theirs[1]:.2f}x the cost"
-    )
+    for name, (rate, cost) in (("shards", ours), ("in threads", threads)):
+        print(
+            f"{name} against plain files: {rate / theirs[0]:.2f}x the rate, {cost / theirs[1]:.2f}x the cost"
+        )
 
 
 if __name__ == "__main__":
