@@ -6,7 +6,9 @@ import os
 import struct
 import sys
 import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -179,6 +181,40 @@ def test_16_bit_alpha():
     assert (result[2:] == 255).all()
 
 
+def tiff(values, **tags):
+    """A (H, W) or (C, H, W) uint16 array as a TIFF written by hand: Pillow writes neither inverted nor planar ones."""
+    height, width = values.shape[-2:]
+    planes = 1 if values.ndim == 2 else len(values)
+    data = values.astype("<u2").tobytes()
+    entries = {256: [width], 257: [height], 258: [16] * planes, 259: [1], 262: [2 if planes > 1 else 1]}
+    entries |= {277: [planes], 278: [height], 284: [1]} | {int(tag[1:]): value for tag, value in tags.items()}
+    entries |= {273: [0] * planes, 279: [len(data) // planes] * planes}
+    at = 8 + 2 + 12 * len(entries) + 4
+    extra, starts = b"", at + sum(4 * len(v) for v in entries.values() if len(v) > 1)
+    entries[273] = [starts + n * (len(data) // planes) for n in range(planes)]
+    table = b""
+    for tag, numbers in sorted(entries.items()):
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        if len(packed) > 4:
+            packed, extra = struct.pack("<I", at + len(extra)), extra + packed
+        table += struct.pack("<HHI", tag, 4, len(numbers)) + packed
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4) + extra + data
+
+
+def test_16_bit_tiff_whose_zero_is_white_is_not_a_negative():
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    assert np.array_equal(read_image(tiff(grey))[:, :, 0].ravel(), np.arange(256))
+    assert np.array_equal(read_image(tiff(grey, _262=[0]))[:, :, 0].ravel(), np.arange(256)[::-1])
+
+
+def test_16_bit_tiff_in_planes_is_refused_and_an_8_bit_one_is_read():
+    colour = (gradient().astype(np.uint16) * 257).transpose(2, 0, 1)
+    refused(tiff(colour, _284=[2]), "separate planes", "8 bits")
+    stream = io.BytesIO()
+    Image.fromarray(gradient()).save(stream, "TIFF", tiffinfo={284: 1})
+    assert np.array_equal(read_image(stream.getvalue()), gradient())
+
+
 def test_float_tiff():
     values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     close(
@@ -280,6 +316,30 @@ def test_missing_folder_and_empty(tmp_path):
     (tmp_path / "zero.jpg").touch()
     refused(tmp_path / "zero.jpg", "zero.jpg", "empty")
     refused(b"", "empty")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other errors there")
+def test_a_path_that_cannot_be_followed_is_not_called_damaged(tmp_path):
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "a.jpg").touch()
+    for path in (tmp_path / "loop.jpg", tmp_path / "a.jpg" / "b.jpg", tmp_path / ("a" * 300 + ".jpg")):
+        assert "damaged" not in refused(path, str(path), "cannot be read (")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="no file is closed to root")
+def test_a_file_that_may_not_be_read(tmp_path):
+    path = tmp_path / "locked.jpg"
+    path.write_bytes(encoded(Image.fromarray(gradient()), "JPEG"))
+    path.chmod(0)
+    refused(path, "locked.jpg", "may not be read", "permissions")
+
+
+def test_a_disk_that_fails_is_not_a_damaged_file():
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert "damaged" not in refused(Failing(b"x"), "cannot be read (", os.strerror(errno.EIO))
 
 
 def test_not_an_image(tmp_path):
@@ -393,7 +453,34 @@ def test_heic():
     "avif" not in features.modules or not features.check("avif"), reason="this Pillow has no AVIF"
 )
 def test_avif():
-    close(read_image(encoded(Image.fromarray(gradient()), "AVIF", quality=95)), gradient(), 30)
+    data = encoded(Image.fromarray(gradient()), "AVIF", quality=95)
+    close(read_image(data), gradient(), 30)
+    assert data[8:12] == b"avif"
+    close(read_image(data[:8] + b"mif1" + data[12:]), gradient(), 30)  # one that names its container first
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    active, most, count = 0, 0, threading.Lock()
+    srgb = module._srgb
+
+    def watched(image, max_pixels):
+        nonlocal active, most
+        with count:
+            active += 1
+            most = max(most, active)
+        time.sleep(0.02)
+        with count:
+            active -= 1
+        return srgb(image, max_pixels)
+
+    monkeypatch.setattr(module, "_srgb", watched)
+    data = encoded(Image.fromarray(gradient()), "PNG")
+    for large, expected in ((10, {1}), (10**6, {2, 3, 4})):
+        most = 0
+        monkeypatch.setattr(module, "LARGE", large)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read_image, [data] * 4))
+        assert most in expected
 
 
 def test_threads_read_the_same():

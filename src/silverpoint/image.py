@@ -13,9 +13,10 @@ import math
 import os
 import secrets
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageChops
@@ -27,6 +28,9 @@ MAX_PIXELS = 2**24
 
 DECODE_LIMIT = 2**27
 """An image that would need more pixels than this (134 million) in memory while it is decoded is refused."""
+
+LARGE = 2**24
+"""Images that need more pixels than this in memory are decoded one at a time, whatever the number of threads."""
 
 # Formats that hold photographs. Pillow knows more; some of those start other programs (EPS: Ghostscript).
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "TGA")
@@ -40,6 +44,11 @@ WRITABLE = {
     ".bmp": "BMP",
 }
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+# TIFF tags (TIFF 6.0, section 8) and what they say of what Pillow reads wrongly
+_BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284
+_WHITE_IS_ZERO, _SEPARATE = 0, 2
+_one_large = threading.Lock()
 
 
 def read_image(
@@ -56,10 +65,10 @@ def read_image(
 
     An image of more than `max_pixels` comes back smaller, in proportion. A baseline JPEG is decoded at 1/2,
     1/4 or 1/8 where that is enough, so that a 100-megapixel one needs no more memory than a 33-megapixel one;
-    all else is decoded whole and refused above `DECODE_LIMIT` pixels (four bytes each), as is a JPEG of more
-    than twice that. These limits are read from the header, before anything is decompressed, and take the
-    place of Pillow's `MAX_IMAGE_PIXELS`, which is neither used nor changed here: the call is safe in any
-    thread.
+    all else is decoded whole, in 6 to 14 bytes a pixel, and refused above `DECODE_LIMIT` pixels, as is a JPEG
+    of more than twice that. These limits are read from the header, before anything is decompressed, and take
+    the place of Pillow's `MAX_IMAGE_PIXELS`, which is neither used nor changed here: the call is safe in any
+    thread. Of images that take more than `LARGE` pixels of memory one is decoded at a time.
 
     `name` stands for the source in error messages (default: its path).
 
@@ -70,10 +79,11 @@ def read_image(
     try:
         with _stream(source) as stream:
             image = _identify(stream, label)
-            _bound(image, max_pixels, label)
-            image.load()
-            orientation = _orientation(image)
-            return _upright(np.array(_srgb(image, max_pixels)), orientation)
+            with _turn(_bound(image, max_pixels, label)):
+                image.load()
+                orientation = _orientation(image)
+                image = _srgb(image, max_pixels)
+            return _upright(np.array(image), orientation)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -82,12 +92,16 @@ def read_image(
         raise ImageError(f"{label}: is a folder, not an image") from None
     except PermissionError:
         raise ImageError(f"{label}: may not be read; check the file's permissions") from None
+    except OSError as error:
+        # Pillow's own, about the content, have no number
+        reason = f"cannot be read ({error.strerror})" if error.errno else _damaged(error)
+        raise ImageError(f"{label}: {reason}") from error
     except MemoryError:
         raise ImageError(f"{label}: does not fit into memory; save a smaller copy") from None
     # Decoders meet damaged files with anything from SyntaxError to KeyError; to a person all of them say one
     # thing.
     except Exception as error:
-        raise ImageError(f"{label}: is damaged or incomplete ({_reason(error)}); copy it again") from error
+        raise ImageError(f"{label}: {_damaged(error)}") from error
 
 
 def write_image(array: np.ndarray, path: str | os.PathLike[str], *, quality: int = 95) -> None:
@@ -158,7 +172,9 @@ def _identify(stream: BinaryIO, label: str) -> Image.Image:
     if not prefix:
         raise ImageError(f"{label}: is empty (0 bytes)")
     if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS:
-        return _open_heif(stream, label)
+        brands = stream.read(min(int.from_bytes(prefix[:4], "big"), 1024) - 16)
+        if not _AVIF_BRANDS & {brands[at : at + 4] for at in range(0, len(brands), 4)}:
+            return _open_heif(stream, label)
     Image.preinit()
     for kind in READABLE:
         if kind not in Image.OPEN:
@@ -189,27 +205,42 @@ def _open_heif(stream: BinaryIO, label: str) -> Image.Image:
     width, height = picture.size
     if width * height > DECODE_LIMIT:
         raise _too_large(label, width, height)
-    image: Image.Image = picture.to_pillow()
+    with _turn(width * height):
+        image: Image.Image = picture.to_pillow()
     return image
 
 
-def _bound(image: Image.Image, max_pixels: int, label: str) -> None:
-    """Refuse what is too large to decode; have a large JPEG decoded at a fraction of its size."""
+def _turn(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """What an image of so many pixels is decoded under."""
+    return _one_large if pixels > LARGE else contextlib.nullcontext()
+
+
+def _bound(image: Image.Image, max_pixels: int, label: str) -> int:
+    """Refuse what cannot be decoded; have a large JPEG decoded at a fraction of its size.
+
+    Returns how many pixels will be in memory.
+    """
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"{label}: has no pixels")
-    limit = DECODE_LIMIT
     # A progressive JPEG keeps all its coefficients in memory whatever the size it is decoded at.
-    if image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
-        limit *= 2
-    if width * height > limit:
+    in_parts = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
+    if width * height > DECODE_LIMIT * (2 if in_parts else 1):
         raise _too_large(label, width, height)
+    if _tag(image, _PLANAR) == _SEPARATE and max(np.ravel(_tag(image, _BITS, 8))) > 8:
+        raise ImageError(f"{label}: has 16-bit colours in separate planes; save it interleaved, or in 8 bits")
     # Up to twice max_pixels is decoded whole, so that what comes back has at least half of max_pixels.
     for divisor in (1, 2, 4, 8):
         if width * height <= 2 * max_pixels * divisor**2 or divisor == 8:
             if divisor > 1 and min(width, height) >= divisor:
                 image.draft(None, (width // divisor, height // divisor))  # only JPEG has drafts
-            return
+            break
+    return image.width * image.height if in_parts else width * height
+
+
+def _tag(image: Image.Image, number: int, default: Any = None) -> Any:
+    """A tag of a TIFF; the default of any other image."""
+    return getattr(image, "tag_v2", {}).get(number, default)
 
 
 def _too_large(label: str, width: int, height: int) -> ImageError:
@@ -227,7 +258,7 @@ def _srgb(image: Image.Image, max_pixels: int) -> Image.Image:
     alpha = None
     if image.has_transparency_data:
         grey = image.mode in ("1", "L", "LA")
-        image = _shrink(image.convert("LA" if grey else "RGBA"), max_pixels)
+        image = _shrink(_as(image, "LA" if grey else "RGBA"), max_pixels)
         alpha = image.getchannel("A")
         image = image.convert("L" if grey else "RGB")
     else:
@@ -248,17 +279,30 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     The high byte is what Pillow takes of 16-bit colour too; an image that was 8-bit once comes back exactly.
     """
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.array(image)
+        values >>= 8
+        if _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts these in 8 bits, not in 16
+            values ^= 255
+        return Image.fromarray(values.astype(np.uint8))
     if image.mode == "I":  # 16-bit PGM, and 16-bit PNG before Pillow 11; 32-bit TIFF has no agreed white
-        values = np.asarray(image)
+        values = np.array(image)
         if values.max() > 65535 or values.min() < 0:
             raise ValueError("32-bit integers; 8 and 16 bits can be read")
-        return Image.fromarray((values >> 8).astype(np.uint8))
+        values >>= 8
+        return Image.fromarray(values.astype(np.uint8))
     if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=255.0, neginf=0.0)
-        scale = 255.0 if values.max() <= 1 else 1.0
-        return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+        values = np.array(image)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
+        if values.max() <= 1:
+            values *= 255
+        np.rint(values, out=values)
+        return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
     return image
+
+
+def _as(image: Image.Image, mode: str) -> Image.Image:
+    """The image in that mode; itself if it is, of which `convert` makes a copy."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _shrink(image: Image.Image, max_pixels: int) -> Image.Image:
@@ -273,11 +317,11 @@ def _shrink(image: Image.Image, max_pixels: int) -> Image.Image:
 def _colour(image: Image.Image, profile: bytes | None) -> Image.Image:
     """L, RGB, CMYK or LAB to sRGB, through the embedded profile where there is a usable one."""
     if not profile and image.mode != "LAB":
-        return image.convert("RGB")
+        return _as(image, "RGB")
     try:
         from PIL import ImageCms
     except ImportError:  # a Pillow built without Little CMS
-        return image.convert("RGB")
+        return _as(image, "RGB")
     try:
         embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
         about = ImageCms.getProfileDescription(embedded) if profile else ""
@@ -285,9 +329,9 @@ def _colour(image: Image.Image, profile: bytes | None) -> Image.Image:
             return image
         srgb = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, embedded, srgb, outputMode="RGB")
-        return converted or image.convert("RGB")
+        return converted or _as(image, "RGB")
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # broken, or for another colour space
-        return image.convert("RGB")
+        return _as(image, "RGB")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -308,6 +352,10 @@ def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return np.ascontiguousarray(array)
+
+
+def _damaged(error: Exception) -> str:
+    return f"is damaged or incomplete ({_reason(error)}); copy it again"
 
 
 def _reason(error: Exception) -> str:
