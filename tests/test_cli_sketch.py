@@ -36,7 +36,7 @@ def detect_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of these tests draw the same portrait: its face is looked for once."""
 
     def remembered(image: np.ndarray, **options: Any) -> list[Face]:
-        key = hashlib.sha256(image.tobytes()).digest()
+        key = hashlib.sha256(image.tobytes() + repr(options).encode()).digest()
         if key not in SEEN:
             SEEN[key] = detect(image, **options)
         return SEEN[key]

@@ -102,6 +102,23 @@ def test_two_faces_the_larger_first(photo, face):
     assert first.box[2] * first.box[3] > second.box[2] * second.box[3]
 
 
+def test_only_the_faces_asked_for_are_looked_at_again(photo, monkeypatch):
+    tile = np.asarray(Image.fromarray(photo).resize((200, 200), Image.Resampling.LANCZOS))
+    picture = np.tile(tile, (1, 2, 1))
+    both, runs = detect(picture), []
+    run = module._run
+    monkeypatch.setattr(module, "_run", lambda *of: runs.append(1) or run(*of))
+    counts = []
+    for count in (None, 1, 0):
+        runs.clear()
+        found = detect(picture, second_looks=count)
+        counts.append(len(runs))
+        same = [np.array_equal(a.points, b.points) for a, b in zip(found, both, strict=True)]
+        assert same == [True, True][:count] + [False] * (0 if count is None else 2 - count)
+        assert [face.box for face in found] == [face.box for face in both]
+    assert counts[0] > counts[1] > counts[2] == 1
+
+
 def test_crowd(photo):
     tile = np.asarray(Image.fromarray(photo).resize((150, 150), Image.Resampling.LANCZOS))
     found = detect(np.tile(tile, (4, 5, 1)))

@@ -31,7 +31,7 @@ def face(eyes: float, mouth: float = 0.0) -> Face:
 
 
 def found(monkeypatch: pytest.MonkeyPatch, *faces: Face) -> None:
-    monkeypatch.setattr("silverpoint.synthesis.sketcher.detect", lambda image, threads: list(faces))
+    monkeypatch.setattr("silverpoint.synthesis.sketcher.detect", lambda image, **_: list(faces))
 
 
 def test_import_is_quick_and_light() -> None:
@@ -111,6 +111,22 @@ def test_pil_orientation_and_alpha_are_applied(sketcher: Sketcher) -> None:
     assert sketcher.sketch(turned, view="whole").size == (30, 40)
 
 
+def test_a_pil_image_cut_short_is_one_line(sketcher: Sketcher, portrait: Path) -> None:
+    image = Image.open(io.BytesIO(portrait.read_bytes()[:20_000]))
+    with pytest.raises(ImageError, match=r"^the image: is damaged or incomplete \(.*truncated"):
+        sketcher.sketch(image)
+
+
+def test_a_small_face_raises_the_limit_for_local_networks_alone(
+    tmp_path: Path, write_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(monkeypatch, face(40))
+    photo = np.zeros((1200, 1600, 3), np.uint8)
+    for margin, expected in ((16, (2000, 1500)), (None, (1265, 949))):
+        sketcher = silverpoint.load(write_model(tmp_path / "m.onnx", receptive_margin=margin), threads=1)
+        assert sketcher.sketch(photo).size == expected
+
+
 def test_arrays_are_checked(sketcher: Sketcher) -> None:
     assert sketcher.sketch(np.zeros((30, 40), np.uint8), view="whole").size == (40, 30)
     for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)):
@@ -155,7 +171,9 @@ def test_what_is_not_there_is_refused(sketcher: Sketcher) -> None:
         ((4000, 3000), 500, None, (600, 450)),  # down to one and a half times the frame's
         ((600, 400), 65, None, (600, 400)),  # between once and that: as it is
         ((300, 200), 25, None, (600, 400)),  # up to the frame's
-        ((6000, 4000), 150, None, (1342, 894)),  # no more than 1.2 megapixels
+        ((6000, 4000), 250, None, (1342, 894)),  # no more than 1.2 megapixels
+        ((6000, 4000), 150, None, (2000, 1333)),  # but for a small face, which is drawn at the frame's scale
+        ((6000, 4000), 50, None, (2449, 1633)),  # and no more than 4 megapixels
         ((4000, 3000), 500, 2000, (2000, 1500)),
         ((300, 200), 25, 60, (60, 40)),
         ((300, 200), None, None, (300, 200)),

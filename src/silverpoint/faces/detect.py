@@ -50,7 +50,12 @@ class Face:
 
 
 def detect(
-    image: np.ndarray, *, min_score: float = 0.6, search_side: int = 640, threads: int = 2
+    image: np.ndarray,
+    *,
+    min_score: float = 0.6,
+    search_side: int = 640,
+    threads: int = 2,
+    second_looks: int | None = None,
 ) -> list[Face]:
     """The faces in a (H, W, 3) uint8 RGB image, the largest first; an empty list if there are none.
 
@@ -58,6 +63,9 @@ def detect(
     finds faces from about 1/50 of that side up. Only if nothing is found is it searched again, with a margin
     for faces that fill or leave the frame, then at 1600 pixels for small faces in a large image: the cost is
     bounded whatever the size.
+
+    The points of the `second_looks` largest faces (None: of all) are read again from close by, which costs
+    more than the search; the others' stay as the search found them.
 
     Safe to call from several threads; `threads` is how many each call computes on.
     """
@@ -74,8 +82,10 @@ def detect(
     for side, margin in searches:
         found = _search(session, picture, side, margin, min_score)
         if len(found):
-            faces = [_face(session, image, picture, row) for row in found]
-            return sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)
+            rows = sorted(found, key=lambda row: row[2] * row[3], reverse=True)
+            count = len(rows) if second_looks is None else second_looks
+            near = [_second_look(session, image, picture, row) for row in rows[:count]]
+            return near + [_face(row) for row in rows[count:]]
     return []
 
 
@@ -176,7 +186,14 @@ def _suppress(found: np.ndarray) -> np.ndarray:
     return found[kept]
 
 
-def _face(session: InferenceSession, image: np.ndarray, picture: Image.Image, row: np.ndarray) -> Face:
+def _face(row: np.ndarray, points: np.ndarray | None = None, score: float | None = None) -> Face:
+    """The face of one row, with other points and score than the row's where they are known."""
+    x, y, width, height = (float(value) for value in row[:4])
+    points = row[4:14].reshape(5, 2) if points is None else points
+    return Face((x, y, width, height), points.astype(np.float32), min(float(score or row[14]), 1.0))
+
+
+def _second_look(session: InferenceSession, image: np.ndarray, picture: Image.Image, row: np.ndarray) -> Face:
     """The face of one row, its points read again: levelled, large, in several looks."""
     factor = np.ones(2)
     if max(row[2:4]) > FACE_SIDE:
@@ -201,9 +218,7 @@ def _face(session: InferenceSession, image: np.ndarray, picture: Image.Image, ro
         previous, angle = angle, _roll(points)
         if abs(np.angle(np.exp(1j * (angle - previous)))) < np.radians(8):
             break
-    points = (points + 0.5) / factor - 0.5
-    x, y, width, height = (float(value) for value in row[:4])
-    return Face((x, y, width, height), points.astype(np.float32), min(score, 1.0))
+    return _face(row, (points + 0.5) / factor - 0.5, score)
 
 
 def _roll(points: np.ndarray) -> float:

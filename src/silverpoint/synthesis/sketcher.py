@@ -23,7 +23,8 @@ from silverpoint.synthesis.model import Card, Model, open_model
 VIEWS = ("portrait", "face", "whole")
 MAX_FACE_SCALE = 1.5  # of the training frame's: beyond it strokes thin out, and dark skin is shaded like hair
 MAX_PIXELS = 1_200_000  # of a drawing, unless a size is asked for
-READ_PIXELS = 4_000_000  # of a photo, for a drawing of at most MAX_PIXELS
+MOST_PIXELS = 4_000_000  # where a small face needs them to be drawn at the training frame's scale
+READ_PIXELS = 4_000_000  # of a photo, for a drawing of at most MOST_PIXELS
 SIZES = (16, 10_000)  # px of the long side that may be asked for
 
 Source = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray]
@@ -35,7 +36,9 @@ class Sketch:
 
     image: np.ndarray
     style: str | None
-    faces: tuple[Face, ...]  # found in the photo, largest first; none for the view "whole"
+    faces: tuple[
+        Face, ...
+    ]  # found in the photo, largest first, its points the surest; none for the view "whole"
     photo_size: tuple[int, int]  # (width, height) of the photo as it was read, which is what `faces` refer to
 
     @property
@@ -77,8 +80,8 @@ class Sketcher:
         - "whole": the whole picture at its own scale; no face is looked for.
 
         `size` is the long side of the drawing in px; without it a portrait has the size that shows strokes as
-        strokes, at most about 1.2 megapixels. Nothing is stretched or cropped (but to the frame, in the view
-        "face").
+        strokes, at most about 1.2 megapixels, or 4 where its face is small. Nothing is stretched or cropped
+        (but to the frame, in the view "face").
 
         Raises ImageError if the image cannot be read, FaceError if there is no face in it, UsageError for a
         style, view or size there is not.
@@ -89,13 +92,15 @@ class Sketcher:
         # The face alone may need all of the photo's detail; the whole of it, drawn, has far fewer pixels.
         max_pixels = MAX_READ if view == "face" else min(MAX_READ, max(READ_PIXELS, (size or 0) ** 2))
         photo, name = _read(image, max_pixels)
-        faces = [] if view == "whole" else self._faces(photo, name)
+        faces = [] if view == "whole" else self._faces(photo, name, second_looks=1)
         if view == "face":
             framed = self._aligned(photo, faces[0], size)
         else:
             frame = self.card.frame
             face_scale = eye_distance(faces[0]) / math.dist(*frame.eyes()) if faces and frame else None
-            framed = _resized(photo, drawing_size(photo, face_scale, size))
+            local = self.card.receptive_margin is not None
+            most = MOST_PIXELS if local else MAX_PIXELS
+            framed = _resized(photo, drawing_size(photo, face_scale, size, most))
         return self._draw(framed, style, faces, photo)
 
     def sketch_faces(
@@ -113,8 +118,8 @@ class Sketcher:
         if size is not None and not low <= size <= high:
             raise UsageError(f"size must be between {low} and {high} px, not {size}")
 
-    def _faces(self, photo: np.ndarray, name: str) -> list[Face]:
-        faces = detect(photo, threads=self.model.threads)
+    def _faces(self, photo: np.ndarray, name: str, second_looks: int | None = None) -> list[Face]:
+        faces = detect(photo, threads=self.model.threads, second_looks=second_looks)
         if not faces:
             raise FaceError(
                 f'{name}: no face found; `--face none` (view="whole") draws the whole picture as it is'
@@ -159,13 +164,15 @@ def eye_distance(face: Face) -> float:
     return max(math.dist(left, right), below * 50 / 55)
 
 
-def drawing_size(photo: np.ndarray, face_scale: float | None, size: int | None) -> tuple[int, int]:
+def drawing_size(
+    photo: np.ndarray, face_scale: float | None, size: int | None, most: int = MOST_PIXELS
+) -> tuple[int, int]:
     """(width, height) to draw `photo` (H, W, 3) at, in its proportions.
 
     `face_scale` is the size of its face over that of the training frame's. With a `size` that is the long
     side. Without, the face is drawn at up to MAX_FACE_SCALE if the photo has the detail (it is enlarged only
-    to bring the face to 1), and the whole at no more than MAX_PIXELS. Without a face the photo keeps its
-    size, up to MAX_PIXELS.
+    to bring the face to 1), and the whole at no more than MAX_PIXELS, or `most` where the face would come
+    out smaller than 1. Without a face the photo keeps its size, up to MAX_PIXELS.
     """
     height, width = photo.shape[:2]
     if size is not None:
@@ -174,7 +181,10 @@ def drawing_size(photo: np.ndarray, face_scale: float | None, size: int | None) 
         wanted = 1.0 if face_scale is None else min(max(face_scale, 1.0), MAX_FACE_SCALE) / face_scale
         if 0.95 < wanted < 1.05:
             wanted = 1.0  # pixel for pixel, where that is as good
-        scale = min(wanted, math.sqrt(MAX_PIXELS / (width * height)))
+        limit, highest = (math.sqrt(pixels / (width * height)) for pixels in (MAX_PIXELS, most))
+        if face_scale is not None:
+            limit = max(limit, min(1 / face_scale, highest))
+        scale = min(wanted, limit)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -204,6 +214,10 @@ def _read(image: Source, max_pixels: int) -> tuple[np.ndarray, str]:
 
 def _tiff(image: Image.Image) -> bytes:
     """A PIL image as a file: the reader knows what to do with every mode, depth and profile."""
+    try:
+        image.load()
+    except Exception as error:  # as read_image meets them
+        raise ImageError(f"the image: is damaged or incomplete ({error}); open it again") from error
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
