@@ -100,7 +100,8 @@ def bomb(path: Path, side: int = 60_000) -> Path:
 
 def test_one_photo_is_drawn_beside_it(run: Run, me: Path) -> None:
     assert run("me.jpg") == (0, "me-sketch.png\n", "")
-    assert Image.open("me-sketch.png").size == (322, 322) or Image.open("me-sketch.png").size[0] >= 240
+    width, height = Image.open("me-sketch.png").size
+    assert width == height == pytest.approx(240 * 50 / 36, abs=10)  # its eyes, 36 px apart, come to 50
     assert files(me.parent) == ["me-sketch.png", "me.jpg"]
 
 
@@ -168,9 +169,14 @@ def test_all_faces_are_numbered_from_the_largest(run: Run, me: Path) -> None:
     two_people(me, me.with_name("us.png"))
     assert run("us.png", "--all-faces")[:2] == (0, "us-sketch-1.png\nus-sketch-2.png\n")
     assert Image.open("us-sketch-1.png").size == (200, 250)
-    assert "there already" in run("us.png", "--all-faces")[2]
+    _, out, err = run("us.png", "--all-faces", "--json")
+    assert "there already" in err
+    assert json.loads(out)["output"] == ["us-sketch-1.png", "us-sketch-2.png"]
     assert run("us.png", "--all-faces", "-o", "faces")[0] == 0
     assert files(Path("faces")) == ["us-1.png", "us-2.png"]
+    me.replace("us.png")
+    assert run("us.png", "--all-faces", "-o", "faces", "--overwrite")[:2] == (0, "faces/us-1.png\n")
+    assert files(Path("faces")) == ["us-1.png"]  # and not the second of two people who are there no more
 
 
 def test_of_two_faces_the_largest_sets_the_scale(run: Run, me: Path) -> None:
@@ -412,6 +418,28 @@ def test_recursive_mirrors_the_folders(run: Run, album: Path) -> None:
     assert run("album", "-r", "-o", "album/out")[2] == "silverpoint: 4 already there\n"
 
 
+def test_folders_of_drawings_are_not_drawn(run: Run, album: Path) -> None:
+    assert run("album/trip")[0] == 0
+    album.with_name("other-sketches").mkdir()
+    (album / "trip-sketches/d.png").rename(album / "trip-sketches/e.png")
+    album.with_name("other-sketches").rename(album / "far-sketches")  # of nothing that is here
+    Image.open(album / "a.jpg").save(album / "far-sketches/f.png")
+    assert run("album", "-r")[0] == 0
+    drawn = ["a.png", "b.png", "c.png", "far-sketches/f.png", "trip/d.png"]
+    assert files(album.with_name("album-sketches")) == drawn
+    assert run("album/trip-sketches", "-o", "again")[0] == 0  # asked for by name it is
+    assert files(Path("again")) == ["e.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_to_itself_does_not_stop_a_folder(run: Run, album: Path) -> None:
+    (album / "aa.jpg").symlink_to("aa.jpg")
+    status, out, err = run("album")
+    assert status == 1
+    assert out.split() == [f"album-sketches/{name}.png" for name in "abc"]
+    assert err.startswith("silverpoint: album/aa.jpg: cannot be read (")
+
+
 def test_here_is_a_folder_too(run: Run, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(album)
     assert run(".")[0] == 0
@@ -532,6 +560,25 @@ def test_standard_input_to_a_file(tiny_model: Path, me: Path) -> None:
     done = pipe(tiny_model, "-", "-o", str(target), stdin=me.read_bytes())
     assert (done.returncode, done.stdout.decode().strip()) == (0, str(target))
     assert target.is_file()
+
+
+def test_standard_input_draws_over_nothing_and_needs_a_file(
+    run: Run, me: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(me.read_bytes())))
+    Path("drawn.png").write_bytes(b"mine")
+    status, out, err = run("-", "-o", "drawn.png")
+    assert (status, out) == (0, "drawn.png\n")
+    assert "drawn.png: is there already; --overwrite draws it again" in err
+    assert Path("drawn.png").read_bytes() == b"mine"
+    for output in ("new/", "new", "new.xyz"):
+        status, out, err = run("-", "-o", output)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"silverpoint: -o {output}: ")
+    assert files(me.parent) == ["drawn.png", "me.jpg"]
+    assert [path for path in me.parent.iterdir() if path.is_dir()] == []
+    assert run("-", "-o", "drawn.png", "--overwrite")[0] == 0
+    assert Image.open("drawn.png").size[0] > 240
 
 
 def test_bad_standard_input(tiny_model: Path) -> None:

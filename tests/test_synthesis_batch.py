@@ -15,13 +15,15 @@ from silverpoint.errors import FaceError, ModelError
 from silverpoint.synthesis import batch
 from silverpoint.synthesis.batch import Options, run
 from silverpoint.synthesis.jobs import Job
+from silverpoint.synthesis.model import Card
 from silverpoint.synthesis.sketcher import Sketch
 
 
 class FakeSketcher:
     """Draws nothing, slowly; a source named bad has no face."""
 
-    def __init__(self) -> None:
+    def __init__(self, receptive_margin: int | None = 16) -> None:
+        self.card = Card("fake", "none", "photo2sketch", receptive_margin=receptive_margin)
         self.lock = threading.Lock()
         self.active = self.most = 0
 
@@ -53,6 +55,14 @@ def test_photos_in_flight_are_bounded_and_outcomes_in_order(tmp_path: Path) -> N
     assert begun == 40
     assert sketcher.most == 3
     assert len(list(tmp_path.iterdir())) == 40
+
+
+def test_a_model_that_sees_a_picture_as_one_draws_one_at_a_time(tmp_path: Path) -> None:
+    sketcher = FakeSketcher(receptive_margin=None)
+    jobs = [Job(str(n), str(tmp_path / f"{n}.png")) for n in range(6)]
+    outcomes = list(run(jobs, lambda: sketcher, Options(), workers=3))  # type: ignore[arg-type, return-value]
+    assert [outcome.error for outcome in outcomes] == [None] * 6
+    assert sketcher.most == 1
 
 
 def test_trouble_with_one_photo_stays_with_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from silverpoint.errors import SilverpointError, UsageError
@@ -24,8 +24,9 @@ examples:
   silverpoint sketch 'album/*.jpg' -o sketches --json
   silverpoint sketch - < me.jpg > sketch.png     from standard input to standard output
 
-Photos whose drawing is there already are skipped; --overwrite draws them again. Exit status: 0 all drawn,
-1 some could not be (each named on stderr, the others are drawn), 2 wrong usage.
+Photos whose drawing is there already are skipped; --overwrite draws them again. A drawing is known by its
+file name alone: give photos of one name from several folders together, or each its own -o. Exit status: 0 all
+drawn, 1 some could not be (each named on stderr, the others are drawn), 2 wrong usage.
 """
 DIRECTION = "photo2sketch"
 
@@ -127,11 +128,16 @@ def run(args: argparse.Namespace) -> int:
         return sketcher
 
     if "-" in args.inputs or args.output == "-":
-        return _stream(args, options, open_sketcher(threads))
+        return _stream(args, options, lambda: open_sketcher(threads))
     jobs = plan(args.inputs, args.output, kind=args.kind, recursive=args.recursive, all_faces=args.all_faces)
     workers = min(threads, len(jobs))
-    outcomes = run_batch(jobs, lambda: open_sketcher(max(1, threads // workers)), options, workers)
-    return report(outcomes, len(jobs), args)
+
+    def open_shared() -> Sketcher:
+        sketcher = open_sketcher(max(1, threads // workers))
+        alone = workers > 1 and sketcher.card.receptive_margin is None  # as run_batch has it
+        return open_sketcher(threads) if alone else sketcher
+
+    return report(run_batch(jobs, open_shared, options, workers), len(jobs), args)
 
 
 def report(outcomes: Iterable[Outcome], total: int, args: argparse.Namespace) -> int:
@@ -201,9 +207,10 @@ def _say(line: str, bar: bool) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _stream(args: argparse.Namespace, options: Options, sketcher: Sketcher) -> int:
+def _stream(args: argparse.Namespace, options: Options, open_sketcher: Callable[[], Sketcher]) -> int:
     """One photo, from standard input or to standard output or both."""
     from silverpoint.synthesis import batch
+    from silverpoint.synthesis.jobs import check_file
     from silverpoint.synthesis.sketcher import png
 
     if len(args.inputs) > 1:
@@ -213,6 +220,11 @@ def _stream(args: argparse.Namespace, options: Options, sketcher: Sketcher) -> i
         raise UsageError("the drawing would go to standard output; give a file with -o")
     source = args.inputs[0]
     outcome = batch.Outcome(source)
+    if not to_stdout:
+        check_file(args.output)
+        if not options.overwrite and (there := batch.drawings(args.output, options)):
+            return report([batch.Outcome(source, there, skipped=True)], 1, args)
+    sketcher = open_sketcher()
     start = time.perf_counter()
     try:
         photo = sys.stdin.buffer.read() if source == "-" else source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import traceback
@@ -47,7 +48,8 @@ class Outcome:
 def run(
     jobs: Iterable[Job], open_sketcher: Callable[[], Sketcher], options: Options, workers: int = 1
 ) -> Iterator[Outcome]:
-    """Draw the jobs on `workers` threads; the outcomes come in the order of the jobs.
+    """Draw the jobs on `workers` threads, or on one with a model that sees a picture as one: such a model takes
+    gigabytes. The outcomes come in the order of the jobs.
 
     At most two photos per worker are in flight, so that memory does not grow with the number of photos. A job
     whose drawing exists is skipped; the model is opened when the first drawing is needed, and its errors are
@@ -55,32 +57,38 @@ def run(
     """
     pending: deque[Outcome | Future[Outcome]] = deque()
     sketcher: Sketcher | None = None
-    pool = ThreadPoolExecutor(workers, "draw")
+    pool: ThreadPoolExecutor | None = None
     try:
         for job in jobs:
             if job.error is not None:
                 pending.append(Outcome(job.source, error=job.error))
-            elif not options.overwrite and os.path.lexists(first_output(job, options)):
-                pending.append(Outcome(job.source, [first_output(job, options)], skipped=True))
+            elif not options.overwrite and (there := drawings(job.target, options)):
+                pending.append(Outcome(job.source, there, skipped=True))
             else:
-                if sketcher is None:
+                if sketcher is None or pool is None:
                     sketcher = open_sketcher()
+                    workers = workers if sketcher.card.receptive_margin is not None else 1
+                    pool = ThreadPoolExecutor(workers, "draw")
                 pending.append(pool.submit(draw, job, sketcher, options))
             while len(pending) > 2 * workers or (pending and isinstance(pending[0], Outcome)):
                 yield _result(pending.popleft())
         while pending:
             yield _result(pending.popleft())
     finally:  # also when interrupted: what is being written is finished, the rest is not begun
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
 
 
 def _result(item: Outcome | Future[Outcome]) -> Outcome:
     return item if isinstance(item, Outcome) else item.result()
 
 
-def first_output(job: Job, options: Options) -> str:
-    """The file whose presence says that a job is done."""
-    return numbered(job.target, 1) if options.all_faces else job.target
+def drawings(target: str, options: Options, start: int = 1) -> list[str]:
+    """The drawings of a photo that there are already; of all faces those from number `start`, without a gap."""
+    if not options.all_faces:
+        return [target] if os.path.lexists(target) else []
+    paths = (numbered(target, n) for n in itertools.count(start))
+    return list(itertools.takewhile(os.path.lexists, paths))
 
 
 def numbered(path: str, number: int) -> str:
@@ -119,6 +127,9 @@ def save(sketches: Sequence[Sketch], target: str, options: Options) -> list[str]
     # the first last: a second run takes it for the sign that all are there
     for sketch, path in reversed(list(zip(sketches, paths, strict=True))):
         sketch.save(path)
+    if options.all_faces and options.overwrite:  # of a run that found more faces
+        for path in drawings(target, options, len(paths) + 1):
+            os.remove(path)
     return paths
 
 

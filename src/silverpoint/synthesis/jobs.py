@@ -43,15 +43,15 @@ def plan(
     Without `output` the drawing of me.jpg is me-sketch.png beside it, and that of a photo in the folder
     `album` has the photo's name in album-sketches (`kind` "photo": me-photo.png, album-photos). Else `output`
     is the file for a single photo, or the folder for all. Two photos never share a drawing: where names clash
-    they take the photo's suffix in, then its folder's name. A drawing that lies beside its photo is no photo.
+    they take the photo's suffix in, then its folder's name. A drawing that lies beside its photo is no photo,
+    nor is what lies in album-sketches beside album, where both are in a folder that is searched.
 
     Raises UsageError if the inputs and the output do not go together.
     """
-    sources = _without_drawings(_sources(inputs, recursive, output), kind)
+    sources = _without_drawings(_sources(inputs, recursive, output, kind), kind)
     photos = [source for source in sources if source.error is None]
     if output is not None and len(sources) == 1 and photos and not photos[0].root and not _is_folder(output):
-        if _suffix(output) not in WRITABLE:
-            raise UsageError(f"-o {output}: cannot write this kind of file; use one of {' '.join(WRITABLE)}")
+        check_file(output)
         targets = [output]
     else:
         if output is not None and (os.path.isfile(output) or _suffix(output) in PHOTO_SUFFIXES):
@@ -71,6 +71,14 @@ def plan(
     return jobs
 
 
+def check_file(output: str) -> None:
+    """UsageError if `output` is no file that a drawing can be written to."""
+    if _is_folder(output):
+        raise UsageError(f"-o {output}: is a folder; give the file to draw to")
+    if _suffix(output) not in WRITABLE:
+        raise UsageError(f"-o {output}: cannot write this kind of file; use one of {' '.join(WRITABLE)}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     path: str
@@ -78,13 +86,18 @@ class _Source:
     error: str | None = None
 
 
-def _sources(inputs: Sequence[str], recursive: bool, output: str | None) -> list[_Source]:
+def _sources(inputs: Sequence[str], recursive: bool, output: str | None, kind: str) -> list[_Source]:
     """Every photo the inputs name, once; in a folder, those in `output` are no photos but drawings."""
+
+    def drawn(folder: str) -> bool:
+        of = folder.removesuffix(f"-{FOLDERS[kind]}")
+        beside = of != folder and bool(os.path.basename(of)) and os.path.isdir(of)
+        return beside or (output is not None and os.path.realpath(folder) == os.path.realpath(output))
+
     found: list[_Source] = []
     for name in inputs:
         if os.path.isdir(name):
-            drawings = os.path.realpath(output or os.devnull)
-            photos = sorted(_photos_in(name, name, recursive, drawings), key=lambda photo: photo.path)
+            photos = sorted(_photos_in(name, name, recursive, drawn), key=lambda photo: photo.path)
             found += photos
             if not photos:
                 hint = "" if recursive else "; --recursive looks into its folders too"
@@ -110,8 +123,8 @@ def _without_drawings(sources: list[_Source], kind: str) -> list[_Source]:
     return [s for s in sources if not ((match := drawing.fullmatch(s.path)) and match[1] in names)]
 
 
-def _photos_in(folder: str, root: str, recursive: bool, drawings: str) -> Iterator[_Source]:
-    """The photos in a folder by their suffix, but not in the folder `drawings`, nor what is hidden."""
+def _photos_in(folder: str, root: str, recursive: bool, drawn: Callable[[str], bool]) -> Iterator[_Source]:
+    """The photos in a folder by their suffix, but not in folders of what was `drawn`, nor what is hidden."""
     try:
         entries = os.scandir(folder)
     except OSError as error:
@@ -122,10 +135,15 @@ def _photos_in(folder: str, root: str, recursive: bool, drawings: str) -> Iterat
             if entry.name.startswith("."):
                 continue
             if recursive and entry.is_dir(follow_symlinks=False):
-                if os.path.realpath(entry.path) != drawings:
-                    yield from _photos_in(entry.path, root, recursive, drawings)
-            elif _suffix(entry.name) in PHOTO_SUFFIXES and entry.is_file():
-                yield _Source(entry.path, root)
+                if not drawn(entry.path):
+                    yield from _photos_in(entry.path, root, recursive, drawn)
+            elif _suffix(entry.name) in PHOTO_SUFFIXES:
+                try:
+                    if entry.is_file():
+                        yield _Source(entry.path, root)
+                except OSError as error:  # a link that leads to itself
+                    reason = f"cannot be read ({error.strerror})"
+                    yield _Source(entry.path, root, error=f"{entry.path}: {reason}")
 
 
 def _suffix(path: str) -> str:
