@@ -110,6 +110,22 @@ def test_the_nodes_of_a_hand_worked_class():
     assert g.present.tolist() == [[1.0, 1.0, 0.0]]
 
 
+def test_the_variance_as_printed_takes_in_every_pixel():
+    rng = np.random.default_rng(2)
+    features, masks = some_features(rng, 3), some_masks(rng)
+    printed = class_nodes(*(t.flatten(2) for t in tensors(features, masks)), outside=1.0)
+    for image, parts, (means, variances) in zip(features, masks, printed, strict=True):
+        for c, part in enumerate(parts):
+            if size := part.sum():
+                mean = (part * image).sum((1, 2)) / size
+                variance = ((part * image - mean[:, None, None]) ** 2).sum((1, 2)) / size
+                np.testing.assert_allclose(means[c], mean, rtol=1e-5)
+                np.testing.assert_allclose(variances[c], variance, rtol=1e-5)
+            else:
+                assert not means[c].any()
+                assert not variances[c].any()
+
+
 def test_a_class_of_one_tone_has_no_variance_and_no_rounding_for_it():
     features = torch.full((1, 4, 64, 64), 37.0)
     features[..., 32:] = torch.rand(1, 4, 64, 32)
@@ -144,13 +160,17 @@ def test_no_class_at_all_is_no_loss():
         assert float(gradient.abs().max()) == 0
 
 
-def test_black_pixels_and_equal_nodes_give_finite_gradients():
-    fake = torch.zeros(1, 3, 8, 8, requires_grad=True)
+@pytest.mark.parametrize("black", [np.s_[..., 0, 0], np.s_[...]])
+def test_black_pixels_and_equal_nodes_give_gradients_of_a_size_to_learn_from(black):
+    torch.manual_seed(0)
+    fake, real = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
+    fake[black] = 0
+    fake.requires_grad_()
     masks = tensors(some_masks(np.random.default_rng(0), side=8, count=1))[0]
     for loss in (intra_class_loss, inter_class_loss):
-        value = loss(graphs(fake, masks), graphs(torch.rand(1, 3, 8, 8), masks))
-        (gradient,) = torch.autograd.grad(value, fake)
+        (gradient,) = torch.autograd.grad(loss(graphs(fake, masks), graphs(real, masks)), fake)
         assert torch.isfinite(gradient).all()
+        assert float(gradient.abs().max()) < 1e4
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -181,7 +201,7 @@ def test_a_class_of_six_pixels_counts_as_much_as_one_of_thousands():
         f, r = graphs(fake, masks), graphs(real, masks)
         costs[name] = (
             float(inter_class_loss(f, r)),
-            float((f.intra - r.intra)[:, 0, part].square().mean()),  # the class's own map of cosines
+            float(intra_class_loss(f, r)),
             float((fake - real).square().mean()),  # what a plain distance says
         )
     inter, intra, plain = (a / b for a, b in zip(costs["eye"], costs["skin"], strict=True))

@@ -1,7 +1,9 @@
 import copy
 import os
+import re
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +18,14 @@ from silverpoint.data.batches import Batch
 from silverpoint.data.pairs import read_split
 from silverpoint.errors import UsageError
 from silverpoint.losses.graphs import graphs, inter_class_loss, intra_class_loss
-from silverpoint.methods import sdgan
+from silverpoint.methods import method_class, sdgan
 from silverpoint.methods.sdgan import SDGAN, Settings
 from silverpoint.nets.bisenet import BiSeNet
-from silverpoint.nets.injection import ConstantInjection, InjectionUNet, inject
+from silverpoint.nets.injection import NORMS, ConstantInjection, InjectionUNet, inject
 from silverpoint.nets.vgg import VGG19
+from silverpoint.training.checkpoint import load_into
 from silverpoint.training.export import export, load_run
+from silverpoint.training.settings import build_settings, parse_flags
 from silverpoint.training.trainer import RunOptions, Trainer, resumed
 from silverpoint.training.validation import synthesize_examples
 
@@ -92,11 +96,31 @@ def test_the_layout_acts_where_it_is():
     assert float(difference[70:, 70:].max()) == 0
 
 
-def test_injection_is_a_normalisation_modulated_pixel_by_pixel():
+@pytest.mark.parametrize(("norm", "over"), [("instance", (2, 3)), ("batch", (0, 2, 3))])
+def test_injection_is_a_normalisation_modulated_pixel_by_pixel(norm, over):
     x, gamma, beta = torch.randn(2, 3, 8, 8) * 5 + 2, torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
-    mean, deviation = x.mean((2, 3), keepdim=True), x.var((2, 3), keepdim=True, correction=0).add(1e-5).sqrt()
+    mean, deviation = x.mean(over, keepdim=True), x.var(over, keepdim=True, correction=0).add(1e-5).sqrt()
     expected = (x - mean) / deviation * (1 + gamma) + beta
-    torch.testing.assert_close(inject(x, (gamma, beta)), expected)
+    torch.testing.assert_close(inject(NORMS[norm](3)(x), (gamma, beta)), expected)
+
+
+def test_with_batch_norm_a_stage_has_statistics_of_its_own_and_its_teachers_keep_theirs():
+    def statistics(nets):
+        return {n: b.clone() for n, b in nets.named_buffers() if "running" in n}
+
+    cheap = {"lambda_perceptual": 0.0, "lambda_bce": 0.0, "lambda_iag": 0.0, "lambda_itg": 0.0}
+    method = small(stages=1, norm="batch", **cheap)
+    fresh = statistics(method.generators)
+    assert len(fresh) == 2 * 7 * 2 * 2  # directions, blocks, norms, mean and variance
+    losses_of(method.train(), some_batch())
+    learnt = statistics(method.generators)
+    assert not any(torch.equal(fresh[n], learnt[n]) for n in fresh)
+    method.start_stage(method.stages()[1])
+    assert same(statistics(method.generators), fresh)
+    teachers = statistics(method.teachers)
+    losses_of(method.train(), some_batch())
+    assert same(statistics(method.teachers), teachers)
+    assert not statistics(small().generators)
 
 
 # ---- the losses ----------------------------------------------------------------------------------------------------
@@ -113,38 +137,47 @@ def test_all_seven_losses_are_there_in_both_directions_and_finite():
     assert all(torch.isfinite(v) for v in losses.values())
 
 
-def test_each_loss_is_its_equation():
+@pytest.mark.parametrize("direction", SDGAN.directions)
+def test_each_loss_is_its_equation(direction):
     """Computed again one by one, each network run anew on each image."""
     s, batch = Settings(**SMALL, stages=1), some_batch(count=2)
     method = small(stages=1)
     method.start_stage(method.stages()[1])
+    priors = batch.priors
+    images = [batch.photo, batch.sketch]
+    maps, layouts = [[priors[side + name] for side in ("", "sketch_")] for name in ("saliency", "layout")]
+    if direction == "sketch2photo":
+        images, maps, layouts = images[::-1], maps[::-1], layouts[::-1]
+    target = images[1]
     with torch.no_grad():
         losses = losses_of(method, batch)
-        priors = batch.priors
-        source = torch.cat([batch.photo, priors["saliency"]], 1)
-        net = method.generators["photo2sketch"].net
-        fake = net(source, priors["layout"])
+        source = torch.cat([images[0], maps[0]], 1)
+        fake = method.generators[direction].net(source, layouts[0])
+        judged = [method.discriminators[direction](torch.cat([source, x], 1)) for x in (fake, target)]
         vgg, parser = method._observers["vgg"], method._observers["parser"]
-        seen = [vgg((x + 1) / 2) for x in (fake, batch.sketch)]
+        seen = [vgg((x + 1) / 2) for x in (fake, target)]
         logits = [
             parser.coarse(
-                F.interpolate((x + 1) / 2, (64, 64), mode="bilinear", antialias=True).repeat(1, 3, 1, 1)
+                F.interpolate((x + 1) / 2, (64, 64), mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
             )
-            for x in (fake, batch.sketch)
+            for x in (fake, target)
         ]
         groups = method.groups.float()
         fake_parts, real_parts = (torch.einsum("kn,bnhw->bkhw", groups, x.softmax(1)) for x in logits)
-        masks = priors["layout"][:, :, ::2, ::2]
+        masks = layouts[0][:, :, ::2, ::2]
         fake_graphs, real_graphs = (graphs(x["relu2_2"] / sdgan.GRAPH_SCALE, masks) for x in seen)
-        teacher = method.teachers["photo2sketch"].net
+        teacher = method.teachers[direction].net
         made, real = (
-            teacher.levels(
-                torch.cat([x, priors["sketch_saliency"]], 1), teacher.modulations(priors["sketch_layout"])
-            )[2:]
-            for x in (fake, batch.sketch)
+            teacher.levels(torch.cat([x, maps[1]], 1), teacher.modulations(layouts[1]))[2:]
+            for x in (fake, target)
         )
+    log_loss = F.binary_cross_entropy_with_logits
+    yes, no = torch.ones_like(judged[0]), torch.zeros_like(judged[0])
     expected = {
-        "content": s.lambda_content * (fake - batch.sketch).abs().mean(),
+        "d_fake": log_loss(judged[0], no) / 2,
+        "d_real": log_loss(judged[1], yes) / 2,
+        "gan": log_loss(judged[0], yes),
+        "content": s.lambda_content * (fake - target).abs().mean(),
         "perceptual": s.lambda_perceptual
         * sum(w * (seen[0][tap] - seen[1][tap]).square().mean() for tap, w in sdgan.PERCEPTUAL.items()),
         "bce": s.lambda_bce * F.binary_cross_entropy(fake_parts, real_parts),
@@ -153,7 +186,7 @@ def test_each_loss_is_its_equation():
         "ict": s.lambda_ict * sum((a - b).abs().mean() for a, b in zip(made, real, strict=True)),
     }
     for name, value in expected.items():
-        torch.testing.assert_close(losses[f"photo2sketch/{name}"], value, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(losses[f"{direction}/{name}"], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_no_image_passes_a_frozen_network_twice(monkeypatch):
@@ -234,6 +267,24 @@ def test_graph_losses_need_a_layout_even_without_the_injection():
     assert float(losses_of(method, some_batch())["sketch2photo/iag"]) > 0
 
 
+def test_the_rows_of_the_ablation_are_commands():
+    page = (Path(__file__).parents[1] / "docs" / "methods" / "sdgan.md").read_text()
+    section = page.split("## Ablation")[1].split("## ")[0]
+    rows = re.findall(r"silverpoint train (\w+) cufs/ --out ([\w/]+)([^`\n]*)", section)
+    assert len({out for _, out, _ in rows}) == len(rows) == 11
+    built = []
+    for name, _, flags in rows:
+        settings = build_settings(method_class(name).settings_class, parse_flags(flags.split()))
+        built.append((name, settings))
+    assert len(set(built)) == len(built)
+    alike = [settings for name, settings in built if name == "sdgan"]
+    # each row after the second switches on one part of the method
+    parts = ("saliency", "injection", "lambda_perceptual", "lambda_bce", "lambda_iag", "lambda_itg", "stages")
+    on = [[bool(getattr(s, part)) for part in parts] for s in alike[:-1]]
+    assert on == [[True] * i + [False] * (7 - i) for i in range(8)]
+    assert alike[-1] == replace(Settings(), graph_features="image", stages=0)
+
+
 # ---- stages --------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +324,18 @@ def test_a_checkpoint_of_any_stage_fits_the_method_that_has_come_so_far():
         loaded.load_state_dict(method.state_dict())
     assert same(loaded.state_dict(), method.state_dict())
     assert {k.split(".")[0] for k in loaded.state_dict()} == {"generators", "discriminators", "teachers"}
+
+
+def test_a_run_can_begin_with_one_that_has_teachers():
+    done = small(stages=1)
+    for stage in done.stages():
+        done.start_stage(stage)
+    begun = small(stages=0)
+    tensors = {f"method.{name}": tensor for name, tensor in done.state_dict().items()}
+    load_into(begun, "method", begun.adopt(tensors, ("x",)))
+    for nets in ("generators", "discriminators"):
+        assert same(getattr(begun, nets).state_dict(), getattr(done, nets).state_dict())
+    assert not begun.teachers
 
 
 def test_a_crop_the_networks_cannot_take_is_refused():
@@ -348,7 +411,9 @@ def test_a_run_stopped_in_its_second_stage_goes_on_there_and_draws_without_torch
 
     example = read_split(dataset, "val")[0]
     saliency, layout = made_up_priors()
-    monkeypatch.setattr(wing, "PRIORS", {"saliency": lambda image: saliency, "layout": lambda image: layout})
+    monkeypatch.setattr(
+        wing, "PRIORS", {"saliency": lambda *_, **__: saliency, "layout": lambda *_, **__: layout}
+    )
     for direction, checkpoint in (("photo2sketch", "stage-initial"), ("sketch2photo", "stage-cycle1")):
         path = tmp_path / f"{direction}.onnx"
         export(tmp_path / "run", path, direction=direction, checkpoint=checkpoint, bits=32)

@@ -22,28 +22,35 @@ class Graphs:
     present: Tensor
 
 
-def graphs(features: Tensor, masks: Tensor) -> Graphs:
+def graphs(features: Tensor, masks: Tensor, outside: float = 0.0) -> Graphs:
     """features (B, C, H, W), masks (B, K, H, W) one-hot (or zero, for pixels of no class) -> the graphs, in float32.
 
-    Eq. 5's Euclidean distance is divided by sqrt(C), so that it does not grow with the number of channels.
+    Eq. 5's Euclidean distance is divided by sqrt(C), so that it does not grow with the number of channels. `outside`
+    is that of `class_nodes`.
     """
     with torch.autocast(features.device.type, enabled=False):
         pixels, masks = _wide(features).flatten(2), _wide(masks).flatten(2)
-        nodes = class_nodes(pixels, masks)  # (B, 2, K, C)
+        nodes = class_nodes(pixels, masks, outside)  # (B, 2, K, C)
         # a class of one tone has no variance but rounding, which must not be given a direction
         directions = F.normalize(nodes, dim=3, eps=1e-5).flatten(1, 2)
-        intra = directions @ F.normalize(pixels, dim=1)  # Eq. 3: (B, 2K, P)
+        # nor has a black pixel one: the gradient of its direction grows with 1 / eps
+        intra = directions @ F.normalize(pixels, dim=1, eps=1e-4)  # Eq. 3: (B, 2K, P)
         inter = torch.cdist(nodes, nodes) / features.shape[1] ** 0.5  # Eqs. 4-5
         present = (masks.sum(2) > 0).to(pixels.dtype)
         return Graphs(intra.unflatten(1, (2, -1)), inter, present)
 
 
-def class_nodes(pixels: Tensor, masks: Tensor) -> Tensor:
-    """pixels (B, C, P), masks (B, K, P) -> (B, 2, K, C): the mean and the variance of each class, zero if absent."""
-    weights = masks / masks.sum(2, keepdim=True).clamp_min(1)
+def class_nodes(pixels: Tensor, masks: Tensor, outside: float = 0.0) -> Tensor:
+    """pixels (B, C, P), masks (B, K, P) -> (B, 2, K, C): the mean and the variance of each class, zero if absent.
+
+    The variance is over the class's own pixels. Eq. 2 as printed adds the mean's square for each pixel `outside`: 1.
+    """
+    sizes = masks.sum(2, keepdim=True).clamp_min(1)
+    weights = masks / sizes
     mean = weights @ pixels.transpose(1, 2)  # Eq. 1
     deviation = pixels - mean.transpose(1, 2) @ masks  # of each pixel from the mean of its own class
-    variance = weights @ deviation.square().transpose(1, 2)  # Eq. 2, over the class's own pixels
+    variance = weights @ deviation.square().transpose(1, 2)  # Eq. 2
+    variance = variance + outside * (masks.shape[2] / sizes - 1) * mean.square()
     return torch.stack([mean, variance], 1)
 
 

@@ -30,7 +30,7 @@ from silverpoint.losses.parsing import log_odds, parsing_loss
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
 from silverpoint.nets.bisenet import BiSeNet, load_bisenet
 from silverpoint.nets.init import normal_init
-from silverpoint.nets.injection import ConstantInjection, InjectionUNet
+from silverpoint.nets.injection import NORMS, ConstantInjection, InjectionUNet
 from silverpoint.nets.patchgan import PatchGAN
 from silverpoint.nets.vgg import load_vgg19
 
@@ -54,6 +54,7 @@ class Settings(CommonSettings):
     stages: int = setting(3, "Table VI: stages after the initial one; the paper tries up to 4", low=0)
     saliency: bool = setting(True, "section III-B; false for CUFSF (section IV-F-1)")
     injection: bool = setting(True, "section III-B; false: gamma and beta are learned constants")
+    norm: str = setting("instance", "section IV-A; batch: section III-B", choices=tuple(NORMS))
     lambda_content: float = setting(100.0, "section IV-A: alpha", low=0)
     lambda_perceptual: float = setting(10.0, "section IV-A: lambda", low=0)
     lambda_bce: float = setting(15.0, "section IV-A: delta", low=0)
@@ -62,6 +63,9 @@ class Settings(CommonSettings):
     lambda_ict: float = setting(5.0, "section IV-A: xi", low=0)
     graph_features: str = setting(
         "vgg", "ours: relu2_2 of VGG-19; image: section III-C to the letter", choices=("vgg", "image")
+    )
+    outside: float = setting(
+        0.0, "ours: Eq. 2 over a part's own pixels; 1: as printed, over all of them", low=0, high=1
     )
     parser_size: int = setting(256, "ours: side at which the parser sees the image for Eq. 9", low=32)
     gan_mode: str = setting("vanilla", "Eq. 6", choices=MODES)
@@ -102,7 +106,8 @@ class Synthesizer(nn.Module):
         channels, result = CHANNELS[direction]
         self.priors = _priors(settings)
         parts = len(PARTS) if settings.injection else 0
-        self.net = InjectionUNet(channels + settings.saliency, result, parts, settings.width, settings.hidden)
+        s = settings
+        self.net = InjectionUNet(channels + s.saliency, result, parts, s.width, s.hidden, s.norm)
 
     # two priors at most, by position: the exporter names its inputs one by one, and cannot name those of *priors
     def forward(
@@ -160,8 +165,8 @@ class SDGAN(Method):
         normal_init(self.generators)
         normal_init(self.discriminators)
         for module in self.generators.modules():
-            if isinstance(module, ConstantInjection):
-                module.reset()
+            if isinstance(module, (ConstantInjection, nn.BatchNorm2d)):
+                module.reset_parameters()
 
     def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
         s = self.settings
@@ -222,7 +227,7 @@ class SDGAN(Method):
         if graphical:
             assert layout is not None
             what = features[GRAPH_TAP].float() / GRAPH_SCALE if GRAPH_TAP in features else image
-            graph = graphs(what, F.interpolate(layout, what.shape[2:], mode="nearest"))
+            graph = graphs(what, F.interpolate(layout, what.shape[2:], mode="nearest"), s.outside)
         if s.lambda_bce:
             size = (s.parser_size, s.parser_size)
             if seen.shape[2:] != size:
@@ -249,7 +254,7 @@ class SDGAN(Method):
 
     def _cycle(self, direction: str, fake: Tensor, target: Side) -> Tensor:
         """Eq. 12: what the other direction's net of the stage before makes of the fake and of the real target."""
-        teacher = cast(Synthesizer, self.teachers[direction]).net
+        teacher = cast(Synthesizer, self.teachers[direction]).net.eval()
         with torch.no_grad():
             modulations = teacher.modulations(target.layout)
             from_real = teacher.levels(target.seen_by_generator(), modulations)
@@ -266,6 +271,10 @@ class SDGAN(Method):
 
     def synthesizer(self, direction: str) -> nn.Module:
         return self.generators[direction]
+
+    def adopt(self, tensors: dict[str, Tensor], styles: tuple[str, ...]) -> dict[str, Tensor]:
+        """Without the teachers of the other run's last stage: this one begins with the first, which has none."""
+        return {name: t for name, t in tensors.items() if not name.startswith("method.teachers.")}
 
 
 def _reverse(direction: str) -> str:

@@ -4,7 +4,8 @@ Seven stride-2 convolutions, seven residual blocks with statistics injection and
 concatenation (SDGAN, section III-B and Fig. 2). The injection is SPADE's (Park et al. 2019, section 3.1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,11 @@ from torch import Tensor, nn
 
 Modulation = tuple[Tensor, Tensor]  # gamma and beta, each (B, C, h, w) or (1, C, 1, 1)
 DEPTH = 7
+# before the injection, and without an affine part, which the injection is
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "instance": nn.InstanceNorm2d,
+    "batch": partial(nn.BatchNorm2d, affine=False),
+}
 
 
 class StatisticsInjection(nn.Module):
@@ -35,7 +41,7 @@ class ConstantInjection(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def reset(self) -> None:
+    def reset_parameters(self) -> None:
         nn.init.zeros_(self.gamma)
         nn.init.zeros_(self.beta)
 
@@ -46,8 +52,11 @@ class ConstantInjection(nn.Module):
 class InjectionBlock(nn.Module):
     """(B, in_channels, h, w) -> (B, out_channels, h, w): two times injection, ReLU, 3x3 convolution; Fig. 2b."""
 
-    def __init__(self, in_channels: int, out_channels: int, parts: int, hidden: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, parts: int, hidden: int, norm: str = "instance"
+    ) -> None:
         super().__init__()
+        self.norms = nn.ModuleList(NORMS[norm](c) for c in (in_channels, out_channels))
         self.injections = nn.ModuleList(
             StatisticsInjection(parts, c, hidden) if parts else ConstantInjection(c)
             for c in (in_channels, out_channels)
@@ -60,15 +69,14 @@ class InjectionBlock(nn.Module):
 
     def forward(self, x: Tensor, modulations: Sequence[Modulation]) -> Tensor:
         first, second = modulations
-        y = self.conv1(F.relu(inject(x, first)))
-        y = self.conv2(F.relu(inject(y, second)))
+        y = self.conv1(F.relu(inject(self.norms[0](x), first)))
+        y = self.conv2(F.relu(inject(self.norms[1](y), second)))
         return self.shortcut(x) + y
 
 
 def inject(x: Tensor, modulation: Modulation) -> Tensor:
-    """x, normalised per image and channel, times (1 + gamma) plus beta."""
+    """x, which is normalised, times (1 + gamma) plus beta."""
     gamma, beta = modulation
-    x = F.instance_norm(x)
     return torch.addcmul(x + beta, x, gamma)  # 1 + gamma would lose gamma's last bits in bfloat16
 
 
@@ -76,13 +84,19 @@ class InjectionUNet(nn.Module):
     """(B, in_channels, H, W) and layout (B, parts, H, W) -> (B, out_channels, H, W) in [-1, 1]; H, W: see below.
 
     Height and width are multiples of 256: at 128 the innermost map would be one pixel, which no norm survives.
-    With no parts the layout is None, and gamma and beta are learned constants.
+    With no parts the layout is None, and gamma and beta are learned constants. `norm` is one of NORMS.
     """
 
     size_multiple = 256
 
     def __init__(
-        self, in_channels: int, out_channels: int, parts: int = 12, width: int = 64, hidden: int = 128
+        self,
+        in_channels: int,
+        out_channels: int,
+        parts: int = 12,
+        width: int = 64,
+        hidden: int = 128,
+        norm: str = "instance",
     ) -> None:
         super().__init__()
         widths = [width * m for m in (1, 2, 4, 8, 8, 8, 8)]
@@ -98,7 +112,7 @@ class InjectionUNet(nn.Module):
         outside = [*reversed(widths[:-1]), widths[0]]
         inside = [widths[-1], *(2 * w for w in outside[:-1])]
         self.up = nn.ModuleList(
-            InjectionBlock(i, o, parts, hidden) for i, o in zip(inside, outside, strict=True)
+            InjectionBlock(i, o, parts, hidden, norm) for i, o in zip(inside, outside, strict=True)
         )
         self.out = nn.Conv2d(widths[0], out_channels, 3, 1, 1)
 
