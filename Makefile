@@ -27,9 +27,9 @@ $(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-# torch comes first, by its exact version: a resolver left to choose takes the newest build, gigabytes of CUDA.
+# torch is pinned: pip takes a build of that version without CUDA (2.13.0+cpu) where a configured index or folder of wheels
+# has one. The Python package index alone has none for Linux: there it is the build with CUDA, gigabytes larger.
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@ $(VENV)/base.stamp
 

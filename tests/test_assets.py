@@ -556,6 +556,20 @@ def test_every_asset_is_pinned_and_has_its_converter():
     assert assets.manifest() == list(ASSETS.values())
 
 
+def test_assets_are_listed_on_the_base_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    monkeypatch.delenv("SILVERPOINT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert silverpoint_assets() == 0
+    assert capsys.readouterr().out.endswith(f"\ncache: {tmp_path / 'silverpoint' / 'assets'}\n")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert cache.cache_dir() == tmp_path / ".cache/silverpoint/assets"
+
+
 def silverpoint_assets(*words: str) -> int:
     import argparse
 

@@ -41,31 +41,31 @@ def test_without_settings_it_is_the_default_index():
     assert settings() == PipSettings((DEFAULT,), None, None, None, 15.0)
 
 
-def test_variables_say_the_indexes_in_order():
-    os.environ["PIP_INDEX_URL"] = "https://a/simple"
-    os.environ["PIP_EXTRA_INDEX_URL"] = "https://b/simple https://c/simple https://a/simple"
+def test_variables_say_the_indexes_in_order(monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://a/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://b/simple https://c/simple https://a/simple")
     assert settings().indexes == ("https://a/simple", "https://b/simple", "https://c/simple")
 
 
-def test_folders_among_the_indexes_are_passed_over():
-    os.environ["PIP_EXTRA_INDEX_URL"] = "file:///opt/simple https://b/simple"
+def test_folders_among_the_indexes_are_passed_over(monkeypatch):
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "file:///opt/simple https://b/simple")
     assert settings().indexes == (DEFAULT, "https://b/simple")
-    os.environ["PIP_INDEX_URL"] = "file:///opt/simple"
+    monkeypatch.setenv("PIP_INDEX_URL", "file:///opt/simple")
     assert settings().indexes == ("https://b/simple",)
 
 
-def test_no_index_means_none():
-    os.environ["PIP_NO_INDEX"] = "true"
+def test_no_index_means_none(monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "true")
     assert settings().indexes == ()
 
 
-def test_a_chosen_file_is_read_and_variables_win_over_it(home):
+def test_a_chosen_file_is_read_and_variables_win_over_it(home, monkeypatch):
     text = "[global]\nindex-url = https://a/%40/simple\ntimeout = 60\n"
     text += "[install]\nextra_index_url =\n  https://b/simple\n  https://c/simple\n"
-    os.environ["PIP_CONFIG_FILE"] = str(configure(home / "chosen.conf", text))
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configure(home / "chosen.conf", text)))
     assert settings().indexes == ("https://a/%40/simple", "https://b/simple", "https://c/simple")
     assert settings().timeout == 60
-    os.environ["PIP_INDEX_URL"] = "https://d/simple"
+    monkeypatch.setenv("PIP_INDEX_URL", "https://d/simple")
     assert settings().indexes[0] == "https://d/simple"
 
 
@@ -87,11 +87,13 @@ def test_the_users_file_wins_over_the_machines(home, monkeypatch):
     assert settings().proxy == "http://p:3128"
 
 
-def test_unreadable_settings_are_named(home):
-    os.environ["PIP_CONFIG_FILE"] = str(configure(home / "bad.conf", "index-url = without a section\n"))
+def test_unreadable_settings_are_named(home, monkeypatch):
+    monkeypatch.setenv(
+        "PIP_CONFIG_FILE", str(configure(home / "bad.conf", "index-url = without a section\n"))
+    )
     with pytest.raises(AssetError, match=r"bad\.conf"):
         settings()
-    os.environ["PIP_CONFIG_FILE"] = os.devnull
-    os.environ["PIP_TIMEOUT"] = "soon"
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_TIMEOUT", "soon")
     with pytest.raises(AssetError, match="'soon'"):
         settings()

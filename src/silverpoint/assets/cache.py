@@ -27,9 +27,11 @@ def cache_dir() -> Path:
     chosen = os.environ.get("SILVERPOINT_CACHE")
     if chosen:
         return Path(chosen).expanduser().absolute() / "assets"
-    _require("platformdirs")
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ImportError:  # without the extra `assets` nothing is fetched, but what there is can be listed
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return caches / "silverpoint" / "assets"
     return Path(platformdirs.user_cache_dir("silverpoint", appauthor=False)) / "assets"
 
 

@@ -141,7 +141,9 @@ def _session(path: Path, threads: int, optimize: bool = True) -> Any:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: not a model ONNX Runtime can open, or a damaged one ({reason})") from None
+        raise ModelError(
+            f"{path}: not a model ONNX Runtime {ort.__version__} can open, or a damaged one ({reason})"
+        ) from None
 
 
 def cpus() -> int:

@@ -229,6 +229,7 @@ def _to_onnx(net: nn.Module, inputs: tuple[Tensor, ...], direction: str) -> onnx
         )
     assert program is not None
     model = program.model_proto
+    model.ir_version = helper.find_min_ir_version_for(model.opset_import)  # for older runtimes
     for node in model.graph.node:
         node.ClearField("doc_string")
         node.ClearField("metadata_props")  # the exporter's stack traces carry this machine's paths
