@@ -19,7 +19,7 @@ from silverpoint.data.augment import (
 from silverpoint.data.batches import PRIORS, Batches, still
 from silverpoint.data.framing import frame, pad_to_multiple
 from silverpoint.data.layout import PARTS, part_mask
-from silverpoint.data.pairs import Example, StoredExample, list_split, read_split
+from silverpoint.data.pairs import Example, StoredExample, list_split, read_rows, read_split
 from silverpoint.data.paper import WHITE, clear_background, flatten_paper
 from silverpoint.data.prepare import prepare
 from silverpoint.errors import DataError
@@ -387,3 +387,13 @@ def test_a_large_set_is_not_read_before_it_is_needed(packed, monkeypatch):
     assert all(isinstance(e, StoredExample) for e in read_from(packed).examples)
     monkeypatch.undo()
     assert not any(isinstance(e, StoredExample) for e in read_from(packed).examples)
+
+
+@pytest.mark.parametrize("row", ["../../x,mine", "a/b,mine", "a\\b,mine", "x,..", "x,a/b"])
+def test_an_id_or_subset_that_leads_elsewhere_is_refused(tmp_path, row):
+    rows = ["id,subset,split,photo,sketch", "a..b,mine,test,p.png,s.png", f"{row},test,p.png,s.png"]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows[:2]))
+    assert len(read_rows(tmp_path)) == 1
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"pairs\.csv, line 3: the (id|subset) '.*' cannot name a file"):
+        read_rows(tmp_path)

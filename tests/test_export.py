@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -139,6 +139,17 @@ def test_a_style_the_run_does_not_know_is_named(guided_run):
         synthesize_examples(method, net, example, direction, torch.device("cpu"), style="ink")
 
 
+def test_a_run_of_one_style_draws_a_dataset_of_any(guided_run):
+    method, direction, net = load_synthesizer(guided_run / "run")
+    (example,) = read_split(guided_run / "dataset", "val")[:1]
+    pair = [example, replace(example, style="ink")]
+    own, others = synthesize_examples(method, net, pair, direction, torch.device("cpu"))
+    assert np.array_equal(own, others)
+    method.styles = ("mine", "chalk")
+    with pytest.raises(DataError, match=r"no style 'ink'.*mine, chalk"):
+        synthesize_examples(method, net, pair[1:], direction, torch.device("cpu"))
+
+
 # ---- the file beside torch ---------------------------------------------------------------------------------------
 
 
@@ -208,6 +219,17 @@ def test_the_command_writes_every_image_of_a_split_by_its_id(dataset, finished, 
     assert sorted(p.stem for p in (tmp_path / "fakes").iterdir()) == sorted(
         line.split(",")[0] for line in (dataset / "pairs.csv").read_text().splitlines() if ",val," in line
     )
+
+
+def test_a_damaged_picture_is_named_and_the_others_are_drawn(dataset, finished, tmp_path, capsys):
+    torn, fakes = tmp_path / "torn", tmp_path / "fakes"
+    shutil.copytree(dataset, torn)
+    (torn / "photos/p2.png").write_bytes(b"no picture")  # the first of the split
+    assert main(["synthesize", str(finished), str(torn), "--split", "val", "--out", str(fakes)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"silverpoint: {torn / 'photos/p2.png'}: is not an image")
+    assert captured.out.endswith("1 images, 1 failed\n")
+    assert [path.name for path in fakes.iterdir()] == ["p3.png"]
 
 
 def test_the_average_of_networks_is_that_of_their_weights():

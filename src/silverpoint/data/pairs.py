@@ -81,7 +81,11 @@ class StoredExample:
 
 
 def read_rows(dataset: Path) -> list[dict[str, str]]:
-    """The rows of pairs.csv. Raises DataError when the folder is no dataset, or a row is incomplete."""
+    """The rows of pairs.csv.
+
+    Raises DataError when the folder is no dataset, a row is incomplete, or its id or subset, which name files, would
+    lead to another folder.
+    """
     table = dataset / "pairs.csv"
     if not table.is_file():
         raise DataError(f"{dataset}: no pairs.csv; make a dataset folder with `silverpoint prepare`")
@@ -94,6 +98,10 @@ def read_rows(dataset: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 2):
         if not all(row.get(name) for name in needed):
             raise DataError(f"{table}, line {number}: needs {', '.join(needed)}; prepare the dataset again")
+        for name in ("id", "subset"):
+            if row[name] in (".", "..") or set("/\\") & set(row[name]):
+                wrong = f"the {name} {row[name]!r} cannot name a file; give it another"
+                raise DataError(f"{table}, line {number}: {wrong}")
     return rows
 
 

@@ -27,14 +27,14 @@ def synthesize_examples(
 ) -> list[np.ndarray]:
     """Each example drawn by a synthesizer of `method`: uint8 (H, W) sketches, or (H, W, 3) photos.
 
-    In its own style, or in `style`. Raises DataError for a style the method was not trained on, and for a missing
-    prior.
+    In its own style, in `style`, or in the only one a method has. Raises DataError for a style the method was not
+    trained on, and for a missing prior.
     """
     training = net.training
     net.eval()
     images = []
     for example in examples:
-        wanted = style or example.style
+        wanted = style or (method.styles[0] if len(method.styles) == 1 else example.style)
         if wanted not in method.styles:
             known = ", ".join(method.styles)
             raise DataError(f"{example.id}: the run knows no style {wanted!r}; choose a --style of {known}")
