@@ -1,7 +1,6 @@
 """The light student's recipe: crops whose pixels are real ones, strokes compared in a window, another run's start."""
 
 import numpy as np
-import pytest
 import torch
 
 from drawn import draw_pair, write_pair_folders
@@ -9,9 +8,7 @@ from silverpoint.data.augment import Augmentation, draw_crop, take_crop
 from silverpoint.data.batches import Batches
 from silverpoint.data.pairs import Example
 from silverpoint.data.prepare import prepare
-from silverpoint.errors import UsageError
 from silverpoint.methods.pencil import Pencil, Settings
-from silverpoint.training.processes import Agreement
 from silverpoint.training.trainer import RunOptions, Trainer
 
 TINY = {"batch_size": 2, "crop_size": 48, "lambda_perceptual": 0.0, "discriminator_width": 8}
@@ -84,49 +81,11 @@ def test_a_run_can_begin_with_the_networks_of_another(tmp_path, monkeypatch):
     assert not torch.allclose(first.generator.stem[0].weight, other.generator.stem[0].weight, atol=1e-3)
 
 
-def test_scanned_pairs_are_shown_as_they_are_beside_cleaned_ones():
-    photo, sketch = draw_pair(2)
-    grey = (sketch * 0.8).astype(np.uint8)  # a sheet that is not white
-    for style, brightest in (("x", 253), ("x-scan", grey.max())):
-        batches = Batches(
-            [Example("1", "x", style, photo, grey)],
-            [style],
-            batch_size=1,
-            crop_size=48,
-            augmentation=Augmentation(),
-            clean_paper=True,
-        )
-        crops = [np.rint((batches.batch(step).sketch[0, 0].numpy() + 1) * 127.5) for step in range(8)]
-        assert abs(max(c.max() for c in crops) - brightest) <= 2
-        unmoved = [appears_in(c, grey) or appears_in(c[:, ::-1], grey) for c in crops]
-        assert all(unmoved) == (style == "x-scan")
-
-
-def test_a_style_is_learned_twice_clean_and_as_scanned(tmp_path):
-    prepare("pairs", write_pair_folders(tmp_path / "mine", 4, (64, 80)), tmp_path / "dataset", val=0)
-    data = str(tmp_path / "dataset")
-
-    def built(method: str, *styles: str) -> Trainer:
-        run = Trainer(method, Settings(**TINY), RunOptions((data,), as_scanned=styles), tmp_path / "run")
-        run.all = Agreement(run.fabric)
-        run._build()
-        return run
-
-    (style,) = {e.style for e in built("pencil")._list("train")}
-    run = built("pencil", style)
-    assert run.method.styles == (style, f"{style}-scan")
-    assert [run.batches.style_index.count(i) for i in (0, 1)] == [4, 4]
-    with pytest.raises(UsageError, match=f"no training pair has the style 'nobody'; there are {style}"):
-        built("pencil", "nobody")
-    with pytest.raises(UsageError, match="pix2pix does not"):
-        built("pix2pix", style)
-
-
-def test_a_new_style_begins_as_the_one_it_scans_or_as_the_mean_of_the_known():
+def test_a_hand_the_run_did_not_know_begins_as_the_mean_of_those_it_knew():
     torch.manual_seed(0)
     settings = Settings(**TINY)
     old = Pencil(settings, ("a", "b"))
-    new = Pencil(settings, ("a", "a-scan", "c"))
+    new = Pencil(settings, ("b", "c"))
     theirs = {f"method.{k}": v for k, v in old.state_dict().items()}
     adopted = new.adopt(theirs, old.styles)
     new.load_state_dict({k.removeprefix("method."): v for k, v in adopted.items()})
@@ -139,6 +98,6 @@ def test_a_new_style_begins_as_the_one_it_scans_or_as_the_mean_of_the_known():
         drawn = method.generator(photo, hot)
         return [drawn, method.discriminator(torch.cat([photo, planes, sketch], 1))]
 
-    for ours, before in (([1, 0, 0], [1, 0]), ([0, 1, 0], [1, 0]), ([0, 0, 1], [0.5, 0.5])):
+    for ours, before in (([1, 0], [0, 1]), ([0, 1], [0.5, 0.5])):
         torch.testing.assert_close(seen(new, ours), seen(old, before))
     assert new.adopt(theirs, new.styles) is theirs

@@ -23,7 +23,7 @@ from silverpoint.data.augment import (
 )
 from silverpoint.data.framing import SIDE, frame, training_canvas, training_side
 from silverpoint.data.layout import PARTS, part_mask
-from silverpoint.data.pairs import SCANNED, Example, StoredExample
+from silverpoint.data.pairs import Example, StoredExample
 from silverpoint.data.paper import clear_background, flatten_paper
 from silverpoint.errors import DataError
 
@@ -102,9 +102,8 @@ class Batches(Dataset[Batch]):
 
     An epoch is len(batches) steps and shows every example once, over all `ranks` together (a rest that fills no batch
     is left out, another one each epoch). `style_weights` says how often each style is drawn relative to its share.
-    `clean_paper` flattens the sketches' sheets and clears what lies behind the person (data/paper.py), but for styles
-    that end in -scan: these pairs are only mirrored and cropped. `framing` and `fill` are of data/framing.py;
-    crop_size is of the framing `crop` alone. `unpaired` names examples whose sketches a
+    `clean_paper` flattens the sketches' sheets and clears what lies behind the person (data/paper.py). `framing` and
+    `fill` are of data/framing.py; crop_size is of the framing `crop` alone. `unpaired` names examples whose sketches a
     batch carries besides. Examples stay in memory where they take less than MEMORY together; else they are read from
     disk each time. Raises DataError for an example that lacks a prior or does not fit the framing, and for unpaired
     sketches of another size than the pairs, ImageError for a file that cannot be read: at once, or when it is drawn.
@@ -136,7 +135,6 @@ class Batches(Dataset[Batch]):
         self.maps = _needed_maps(augmentation, priors)
         self.rank, self.ranks = rank, ranks
         self.ids = [e.id for e in examples]
-        self.scanned = [e.style.endswith(SCANNED) for e in examples]
         self.style_index = [self.styles.index(e.style) for e in examples]
         weights = np.array([(style_weights or {}).get(e.style, 1.0) for e in examples])
         self.shares = weights / weights.sum() * len(examples)  # expected draws per epoch
@@ -229,7 +227,7 @@ class Batches(Dataset[Batch]):
 
     def _example(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         a = self.augmentation
-        if uniform(0, 1, generator) < a.plain or self.scanned[index]:
+        if uniform(0, 1, generator) < a.plain:
             a = a.only_moved()
         planes = self._planes(index)
         images, labels = planes.images, planes.labels
@@ -358,7 +356,7 @@ def _require(example: Example, priors: Sequence[str]) -> None:
 
 def _prepared_sketch(example: Example, clean_paper: bool) -> np.ndarray:
     """(H, W) uint8."""
-    if not clean_paper or example.style.endswith(SCANNED):
+    if not clean_paper:
         return example.sketch
     sketch = flatten_paper(example.sketch)
     if example.saliency is not None:

@@ -16,7 +16,6 @@ from silverpoint.image import read_image, to_grey
 T = TypeVar("T")
 PRIORS = ("saliency", "layout", "sketch_saliency", "sketch_layout")
 COLUMNS = ("id", "subset", "split", "photo", "sketch", "style", *PRIORS)
-SCANNED = "-scan"  # ends the name of a style whose sketches keep their sheet as the scanner saw it
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,6 @@ class StoredExample:
     @property
     def style(self) -> str:
         return self.row.get("style") or self.row["subset"]
-
-    def as_scanned(self) -> "StoredExample":
-        """The same pair as one of the style <style>-scan, whose sketches are never cleaned."""
-        return StoredExample(self.dataset, {**self.row, "style": self.style + SCANNED})
 
     def load(self) -> Example:
         """The pictures in memory. A sketch of another size than its photo is scaled to it.

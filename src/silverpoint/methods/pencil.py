@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
-from silverpoint.data.pairs import SCANNED
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.perceptual import feature_l1
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
@@ -133,13 +132,12 @@ class Pencil(Method):
         return self.generator
 
     def adopt(self, tensors: dict[str, Tensor], styles: tuple[str, ...]) -> dict[str, Tensor]:
-        """A new style begins as the one it scans, where that was known, or as the mean of those that were."""
+        """A hand that the run did not know begins as the mean of those it knew."""
         if styles == self.styles:
             return tensors
         known = torch.eye(len(styles))
         named = {style: known[i] for i, style in enumerate(styles)}
-        rows = [named.get(s, named.get(s.removesuffix(SCANNED), known.mean(0))) for s in self.styles]
-        columns = torch.stack(rows, 1)  # (their styles, ours)
+        columns = torch.stack([named.get(s, known.mean(0)) for s in self.styles], 1)  # (their styles, ours)
 
         def widened(name: str, tensor: Tensor) -> Tensor:
             if name.endswith("modulation.weight"):  # (2C, styles)

@@ -35,11 +35,6 @@ class RunOptions:
     unpaired: tuple[str, ...] = option(
         (), "datasets whose sketches a method learns beside its pairs", changeable=True, metavar="DATASET"
     )
-    as_scanned: tuple[str, ...] = option(
-        (),
-        "styles learned a second time as STYLE-scan, sheet and all, beside their clean paper",
-        metavar="STYLE",
-    )
     start_from: str | None = option(
         None, "begin with the networks of another run (fine-tuning)", metavar="RUN"
     )

@@ -265,18 +265,15 @@ class Trainer:
             except DataError:
                 if split == "train":
                     raise
-        return examples + [e.as_scanned() for e in examples if e.style in self.options.as_scanned]
+        return examples
 
     def _check_styles(self, styles: set[str]) -> None:
-        named, known = self.options.as_scanned, ", ".join(sorted(styles))
-        if named and not method_class(self.method_name).clean_paper:
-            raise UsageError(
-                f"--as-scanned is for methods that clean their paper; {self.method_name} does not"
-            )
-        for flag, names in (("as-scanned", named), ("style-weights", self.options.style_weights)):
-            for style in names:
-                if style not in styles:
-                    raise UsageError(f"--{flag}: no training pair has the style {style!r}; there are {known}")
+        for style in self.options.style_weights:
+            if style not in styles:
+                known = ", ".join(sorted(styles))
+                raise UsageError(
+                    f"--style-weights: no training pair has the style {style!r}; there are {known}"
+                )
 
     def _command(self) -> str:
         launcher = "torchrun ... -m " if torch.distributed.is_torchelastic_launched() else ""
