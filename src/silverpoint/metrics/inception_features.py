@@ -20,7 +20,7 @@ def load_inception() -> Inception:
 
     net = Inception()
     net.load_state_dict(load_file(fetch("inception-fid")))
-    return net
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a sixth less time on a CPU
 
 
 @torch.inference_mode()
