@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STYLES = ["cufs", "fs2k1"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runs_compute_alike_on_every_machine() -> Iterator[None]:
+    """`--precision auto` is 32 bits in tests, also where the processor has bf16."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "silverpoint.training.processes" in sys.modules:
+            patch.setattr("silverpoint.training.processes.processor_has_bf16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,11 @@ from silverpoint.methods import method_class
 from silverpoint.methods.method import OptimizerSpec, Stage
 from silverpoint.methods.pix2pix import Settings as Pix2PixSettings
 from silverpoint.metrics.measure import _lpips_on
-from silverpoint.training import report
+from silverpoint.training import processes, report
 from silverpoint.training.checkpoint import read_checkpoint, write_checkpoint
 from silverpoint.training.export import load_run, load_synthesizer
 from silverpoint.training.options import build_options
+from silverpoint.training.processes import resolve_precision
 from silverpoint.training.report import cut_log
 from silverpoint.training.settings import build_settings, parse_flags
 from silverpoint.training.trainer import RunOptions, Trainer, read_frame, resumed
@@ -518,6 +519,14 @@ def test_what_is_misspelt_in_a_file_or_among_styles_is_named(dataset, tmp_path, 
     ):
         assert main([*command, *flags]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_auto_is_the_precision_the_device_computes_in(monkeypatch):
+    monkeypatch.setattr(processes, "processor_has_bf16", lambda: True)
+    assert resolve_precision(RunOptions(accelerator="cpu")) == "bf16-mixed"
+    assert resolve_precision(RunOptions(accelerator="cpu", precision="32-true")) == "32-true"
+    monkeypatch.setattr(processes, "processor_has_bf16", lambda: False)
+    assert resolve_precision(RunOptions(accelerator="cpu")) == "32-true"
 
 
 def test_a_run_in_bf16_keeps_weights_in_32_and_resumes_bit_for_bit(dataset, tmp_path, monkeypatch):

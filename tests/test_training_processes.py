@@ -60,7 +60,13 @@ def train(
     if resume:
         resumed(out, **options).fit(resume=True)
         return
-    options = {"accelerator": "cpu", "save_minutes": 0.0, "select": "ssim", "validate_epochs": 2} | options
+    options = {
+        "accelerator": "cpu",
+        "precision": "32-true",
+        "save_minutes": 0.0,
+        "select": "ssim",
+        "validate_epochs": 2,
+    } | options
     Trainer(
         method, SmallSettings(**SETTINGS | (settings or {})), RunOptions((str(dataset),), **options), out
     ).fit()

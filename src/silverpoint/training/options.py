@@ -42,7 +42,11 @@ class RunOptions:
     style_weights: dict[str, float] = option(  # noqa: RUF009
         {}, "draw a style's pairs W times as often", metavar="STYLE=W,..."
     )
-    precision: str = option("auto", "auto: bf16-mixed on a GPU that has it, else 32-true", choices=PRECISIONS)
+    precision: str = option(
+        "auto",
+        "auto: bf16-mixed where the GPU or CPU computes in it, else 32-true",
+        choices=PRECISIONS,
+    )
     accumulate: int = option(
         1,
         "compute each batch in N parts: the same updates in less memory",

@@ -40,8 +40,18 @@ def resolve_precision(options: RunOptions) -> str:
     """What `auto` means on this machine."""
     if options.precision != "auto":
         return options.precision
-    cuda = options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        on_cpu = options.accelerator == "cpu" or not torch.backends.mps.is_available()
+        fast = on_cpu and processor_has_bf16()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def processor_has_bf16() -> bool:
+    """Whether the CPU multiplies in bf16 (AVX-512 BF16 or AMX); elsewhere autocast only costs time."""
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # absent before torch 2.5
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 class Agreement:

@@ -61,6 +61,8 @@ class Trainer:
         self.method_name, self.settings, self.options, self.out = method, settings, options, out
         self.checkpoints = out / "checkpoints"
         self.fabric = make_fabric(options)
+        self.best = math.inf  # of the validation's chosen metric
+        self.trained: list[str] = []  # directions, of the stage that runs
         if settings.batch_size % options.accumulate:
             raise UsageError(
                 f"--accumulate {options.accumulate} must divide the batch_size, which is {settings.batch_size}"
@@ -84,7 +86,7 @@ class Trainer:
         first, step = (state["stage"], state["step"]) if resume else (0, 0)
         per_epoch = self.batches.steps_per_epoch
         totals = [stage.epochs * per_epoch for stage in stages]
-        self.best, self.metrics, self.trained = math.inf, dict[str, dict[str, float]](), list[str]()
+        self.metrics: dict[str, dict[str, float]] = {}
         if resume and self.fabric.is_global_zero:
             cut_log(self.out / "log.jsonl", [s.name for s in stages], first, step)
         with Report(self.out, self.fabric.is_global_zero, sum(totals), self.fabric.device) as self.report:
