@@ -162,8 +162,8 @@ def _read(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) -> It
     for row in tqdm(rows, desc="check", unit="pair", disable=None):
         try:
             photo = read_picture(dataset, row["photo"])
-            sketch = to_grey(read_picture(dataset, row["sketch"]))
-            priors = {name: to_grey(read_picture(dataset, row[name])) for name in PRIORS if row.get(name)}
+            sketch = read_picture(dataset, row["sketch"], grey=True)
+            priors = {name: read_picture(dataset, row[name], grey=True) for name in PRIORS if row.get(name)}
         except (ImageError, DataError) as error:
             found.faults.append(str(error))
             continue
