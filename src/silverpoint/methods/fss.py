@@ -168,9 +168,7 @@ class FSS(Method):
     def _learn_structure(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
         assert self.rcs is not None
         if self.settings.lambda_perceptual:
-            self._vgg.to(
-                batch.photo.device
-            )  # fetched already: what is missing is said before this stage is spent
+            _ = self._vgg  # fetched already: what is missing is said before this stage is spent
         logits, target = self.rcs(batch.photo), self.parsed_densities(batch)
         maps = torch.sigmoid(logits)
         # Milletari et al. 2016: with squares below, a soft target is the optimum
