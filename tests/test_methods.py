@@ -1,5 +1,6 @@
 """What every method promises the trainer; the tests run over the registry."""
 
+import dataclasses
 import sys
 
 import pytest
@@ -62,7 +63,7 @@ def small_method(name):
 
 
 def fields(name):
-    return method_class(name).settings_class.__dataclass_fields__
+    return {f.name: f for f in dataclasses.fields(method_class(name).settings_class)}
 
 
 @pytest.mark.parametrize("name", names())
