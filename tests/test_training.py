@@ -24,7 +24,7 @@ from silverpoint.metrics.measure import _lpips_on
 from silverpoint.training import processes, report
 from silverpoint.training.checkpoint import read_checkpoint, write_checkpoint
 from silverpoint.training.export import load_run, load_synthesizer
-from silverpoint.training.options import build_options
+from silverpoint.training.options import build_options, changed
 from silverpoint.training.processes import resolve_precision
 from silverpoint.training.report import cut_log
 from silverpoint.training.settings import build_settings, parse_flags
@@ -506,6 +506,7 @@ def test_run_options_are_what_their_fields_say_however_they_are_written():
     options = build_options({"datasets": "cufs/", "keep": "3", "devices": 2, "style_weights": "a=2,b=0.5"})
     assert (options.datasets, options.keep, options.devices) == (("cufs/",), 3, "2")
     assert options.style_weights == {"a": 2.0, "b": 0.5}
+    assert changed(options, {"style_weights": "a=2,b=0.5", "keep": 3}) == options  # said again, nothing else
 
 
 def test_what_is_misspelt_in_a_file_or_among_styles_is_named(dataset, tmp_path, capsys):

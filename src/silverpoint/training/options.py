@@ -86,8 +86,12 @@ def build_options(values: Mapping[str, Any]) -> RunOptions:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise UsageError(f"there is no option {name!r} of a run; {hint}")
+    return RunOptions(**_all_typed(values))
+
+
+def _all_typed(values: Mapping[str, Any]) -> dict[str, Any]:
     types = get_type_hints(RunOptions)
-    return RunOptions(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+    return {name: _typed(name, value, types[name]) for name, value in values.items()}
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
@@ -132,6 +136,7 @@ def plain(options: RunOptions) -> dict[str, Any]:
 
 def changed(options: RunOptions, values: Mapping[str, Any]) -> RunOptions:
     """The options of a run that is resumed with some of them given anew; UsageError for one that is fixed."""
+    values = _all_typed(values)
     fixed = {f.name for f in dataclasses.fields(RunOptions) if not f.metadata["changeable"]}
     for name, value in values.items():
         if name in fixed and value != getattr(options, name):
