@@ -36,7 +36,9 @@ class Report:
             self.log_file = (self.out / "log.jsonl").open("a", encoding="utf-8")
             self.board = SummaryWriter(str(self.out / "tensorboard"))
         self.begun = self.logged = time.monotonic()
-        self.first: int | None = None  # step at which this process began
+        self.stage: tuple[str, int, float] | None = (
+            None  # its name, the step and the time at which it began here
+        )
         return self
 
     def __exit__(
@@ -52,10 +54,10 @@ class Report:
 
     def count(self, stage: str, done: int, losses: Mapping[str, Tensor], images: int) -> None:
         """Step number `done` of the whole run is through, with these losses."""
-        if self.first is None:
-            self.first = done - 1
-            if self.active and sys.stderr.isatty():
-                self.bar = tqdm(total=self.total, initial=done - 1, unit="step")
+        if self.bar is None and self.active and sys.stderr.isatty():
+            self.bar = tqdm(total=self.total, initial=done - 1, unit="step")
+        if self.stage is None or self.stage[0] != stage:
+            self.stage = stage, done - 1, self.logged  # the last stage ended with a log line
         self.done = done
         self.steps += 1
         self.images += images
@@ -66,8 +68,9 @@ class Report:
             self.bar.update()
 
     def due(self) -> bool:
-        """Whether a log line is: at the first step, and then every so often."""
-        return self.done - (self.first or 0) == 1 or time.monotonic() - self.logged >= LOG_SECONDS
+        """Whether a log line is: at the first step of a stage, and then every so often."""
+        first = self.stage is not None and self.done - self.stage[1] == 1
+        return first or time.monotonic() - self.logged >= LOG_SECONDS
 
     def means(self) -> dict[str, float]:
         """The mean losses since the last log line. Waits for the device."""
@@ -81,7 +84,8 @@ class Report:
         means = self.means()
         now = time.monotonic()
         speed = self.images / max(now - self.logged, 1e-9)
-        left = (now - self.begun) / (self.done - (self.first or 0)) * (self.total - self.done)
+        _, first, begun = self.stage or ("", 0, self.begun)
+        left = (now - begun) / (self.done - first) * (self.total - self.done)  # at this stage's pace
         self.sums, self.steps, self.images = {}, 0, 0
         self.logged = now
         if not self.active:
