@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from silverpoint.errors import RunError
 from silverpoint.training.report import Report
 
 
@@ -26,3 +27,15 @@ def test_time_left_is_told_at_the_pace_of_the_stage_that_runs(
                 told.append(capsys.readouterr().err.split("  ")[-1].strip())
     assert told[:4] == ["0:00:19 left", "0:00:10 left", "0:09:00 left", "0:08:00 left"]
     assert told[-1] == "0:00:00 left"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_on_a_full_disk_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with (
+        pytest.raises(
+            RunError, match=r"log\.jsonl: cannot be written \(No space left on device\); make room"
+        ),
+        Report(tmp_path, True, 20, torch.device("cpu")) as report,
+    ):
+        report.validation("main", 1, "photo2sketch", {"ssim": 0.5})

@@ -88,6 +88,8 @@ def test_a_run_folder_holds_what_the_design_says(finished):
     checkpoints = {p.name for p in (finished / "checkpoints").iterdir()}
     assert checkpoints == {"last.safetensors", "last-1.safetensors", "best.safetensors"}
     assert list((finished / "tensorboard").iterdir())
+    modes = {path.stat().st_mode for path in finished.rglob("*") if path.is_file()}
+    assert len(modes) == 1  # a colleague who may read the log may read the checkpoints
 
 
 def test_the_log_tells_losses_rates_speed_and_validation(finished):

@@ -67,12 +67,17 @@ def _link(path: Path, to: Path) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; on leaving, `path` is renamed to it: never half a file."""
+    """A temporary name beside `path` to write to; on leaving, `path` is renamed to it: never half a file. It may be
+    read by whoever may read other new files: safetensors would keep it to its owner.
+    """
     temporary = _temporary(path)
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from silverpoint.errors import RunError
 from silverpoint.image import write_image
 from silverpoint.training.checkpoint import write_whole
 
@@ -47,7 +48,8 @@ class Report:
         if self.active:
             if self.bar is not None:
                 self.bar.close()
-            self.log_file.close()
+            with suppress(OSError):  # a full disk has been told of
+                self.log_file.close()
             self.board.close()
 
     # ---- losses, which stay on the device until somebody looks ---------------------------------------------------
@@ -161,8 +163,13 @@ class Report:
             tqdm.write(line, file=sys.stderr)
 
     def _write(self, record: Mapping[str, object]) -> None:
-        self.log_file.write(json.dumps({"time": round(time.time(), 1), **record}) + "\n")
-        self.log_file.flush()
+        try:
+            self.log_file.write(json.dumps({"time": round(time.time(), 1), **record}) + "\n")
+            self.log_file.flush()
+        except OSError as error:
+            raise RunError(
+                f"{self.log_file.name}: cannot be written ({error.strerror}); make room, then go on with --resume"
+            ) from error
 
 
 def _memory(device: torch.device) -> float | None:
