@@ -23,7 +23,7 @@ from silverpoint.metrics import Options, reference_of_split
 from silverpoint.metrics.bootstrap import mean_interval
 from silverpoint.metrics.compare import Comparison, compare
 from silverpoint.metrics.page import render
-from silverpoint.metrics.published import published
+from silverpoint.metrics.published import ELSEWHERE, SETS, published
 from silverpoint.recognition import Embedder
 from silverpoint.recognition.embedders import ARCFACE, FACE
 from silverpoint.scores import HEADINGS
@@ -105,17 +105,37 @@ def test_an_interval_is_reproducible_and_of_one_image_a_point() -> None:
 def test_published_rows_say_where_they_are_printed() -> None:
     rows = {row.method: row for row in published("cufs", "CUHK", "photo2sketch")}
     assert rows["FSS"].source == "FSS 2025, Table 4"
-    assert rows["FSS"].values == {"fid": 53.3347, "ssim": 0.63567, "psnr": 18.5729}
+    assert rows["FSS"].values == {"fid": "53.3347", "ssim": "0.63567", "psnr": "18.5729"}
     several = [row for row in published("cufs", "all", "photo2sketch") if row.method == "pix2pix"]
-    assert {row.values.get("ssim") for row in several} >= {0.5172, 0.4983}  # one method, two papers
+    assert {row.values.get("ssim") for row in several} >= {"0.5172", "0.4983"}  # one method, two papers
     assert published("cufs", "nobody", "photo2sketch") == []
+
+
+def test_a_subset_named_as_its_dataset_is_all_of_it() -> None:
+    assert published("cufsf", "CUFSF", "photo2sketch") == published("cufsf", "all", "photo2sketch") != []
+
+
+def test_every_published_figure_is_printed_somewhere_as_it_stands() -> None:
+    text = files("silverpoint.metrics").joinpath("published.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    shown = {
+        (dataset, direction, row.method, metric, value)
+        for dataset, direction in {(row["dataset"], row["direction"]) for row in rows}
+        for subset in SETS
+        for row in published(dataset, subset, direction)
+        for metric, value in row.values.items()
+    }
+    names = ("dataset", "direction", "method", "metric", "value")
+    assert {tuple(row[name] for name in names) for row in rows} == shown
+    own = {row.method: row for row in published("cufsf", "all", "sketch2photo")}["DA-GAN"]
+    assert own.source == "DA-GAN 2018, Table 2, hand-drawn 240 at 96x96"
+    assert own.values["ssim"] == "0.410"
 
 
 def test_every_published_figure_is_a_number_of_a_known_metric() -> None:
     text = files("silverpoint.metrics").joinpath("published.csv").read_text()
     rows = list(csv.DictReader(text.splitlines()))
-    known = {*HEADINGS, "facenet_accuracy", "facepp_verification"}
-    assert {row["metric"] for row in rows} <= known
+    assert {row["metric"] for row in rows} <= HEADINGS.keys() | ELSEWHERE.keys()
     assert {row["direction"] for row in rows} == {"photo2sketch", "sketch2photo"}
     shares = [float(r["value"]) for r in rows if r["metric"].startswith(("fsim", "ssim", "lpips"))]
     assert 0 < min(shares) < max(shares) < 1
@@ -161,6 +181,58 @@ def test_the_best_is_the_sharper_and_the_other_is_surely_behind(
     assert metric == "ssim"
     assert spread.shape == (8,)
     assert found.interval("soft", "fid", "all") is None
+
+
+@pytest.mark.parametrize(
+    ("metrics", "by"),
+    [(("ms_ssim", "psnr"), "psnr"), (("ms_ssim", "rank1"), "ms_ssim"), (("rank1", "nlda"), "likeness")],
+)
+def test_pictures_are_chosen_by_any_number_an_image_has(
+    dataset: Path, methods: tuple[Path, Path], metrics: tuple[str, ...], by: str
+) -> None:
+    found = scored(dataset, methods, metrics=metrics)
+    name, spread = found.spread() or ("", np.zeros(0))
+    assert name == by
+    first = found.reference.names[0]
+    values = [report["images"][first][by] for report in found.reports.values()]
+    assert spread[0] == pytest.approx(max(values) - min(values))
+    assert "<img" in page_of(found)
+
+
+def test_a_page_without_a_number_per_image_says_why_it_has_no_pictures(
+    dataset: Path, methods: tuple[Path, Path]
+) -> None:
+    page = page_of(scored(dataset, methods, metrics=("nlda",)))
+    assert "Not shown: no number here is of one image" in page
+    assert "<img" not in page
+    assert "Not shown" not in page_of(scored(dataset, methods, metrics=("nlda",)), sheet=0)
+
+
+def test_floors_stand_under_every_subset(dataset: Path, methods: tuple[Path, Path]) -> None:
+    """Each as it is of that subset alone."""
+    found = scored(dataset, methods, metrics=("psnr", "ssim"))
+    page = page_of(found)
+    tables = re.findall(r"<h3>(\w+), n = .*?</table>", page, re.S)
+    assert tables == ["All", "CUHK", "AR"]
+    for part, table in zip(("all", "CUHK", "AR"), re.findall(r"<h3>.*?</table>", page, re.S), strict=True):
+        floors = found.floors.of(part)[0]
+        assert floors.keys() == {"input", "nearest", "mean", "blurred"}
+        expected = f"<th>the real one, blurred</th><td>{floors['blurred']['psnr']:.2f}</td>"
+        assert expected in table
+    assert found.floors.of("CUHK")[0]["blurred"]["psnr"] != found.floors.of("AR")[0]["blurred"]["psnr"]
+
+
+def test_figures_without_a_column_stand_under_the_method(dataset: Path, methods: tuple[Path, Path]) -> None:
+    found = scored(dataset, methods, metrics=("ssim",))
+    text = re.sub(r"<[^>]+>", "|", page_of(found))
+    assert "FSS 2025, Table 4; FID 53.3347; PSNR 18.5729|" in text
+    assert re.search(r"Face\+\+ verification \d\d\.\d+", text)
+    assert re.search(r"FaceNet accuracy \d", text)
+    assert re.search(r"LPIPS-sq 0\.\d+", text)
+
+
+def page_of(found: Comparison, sheet: int = 3) -> str:
+    return render(found, title="t", dataset="cufs", direction="photo2sketch", sheet=sheet)
 
 
 class Reader(HTMLParser):
@@ -209,6 +281,8 @@ def test_the_page_needs_nothing_beside_it(dataset: Path, methods: tuple[Path, Pa
     best, other = re.findall(r"<tr><th>.*?</tr>", body[0], re.S)[-2:]
     assert "<b>" in best
     assert other.count("<b>") == other.count("<b>100.0</b>")  # of equals each is best
+    assert "Δ" not in best
+    assert re.search(r"<span class=interval>Δ -[\d.]+ … -[\d.]+</span>", other)
 
 
 def test_pictures_are_sorted_by_how_far_apart_the_methods_are(
@@ -245,7 +319,8 @@ def test_the_command_writes_a_page_of_the_pairs_all_have(
     assert "7 images, geometry 200x250, grey" in out.read_text()
     assert "soft lacks 1 of 8: p003" in printed.err
     assert "verification" not in printed.out
-    assert printed.out.splitlines()[1].split()[:2] == ["sharp<1>", "7"]
+    assert printed.out.splitlines()[0] == "geometry 200x250, grey"
+    assert printed.out.splitlines()[2].split()[:2] == ["sharp<1>", "7"]
     assert run(*arguments, "--metrics", "psnr", "--subset", "CUHK", "--no-floors") == 0
     assert "FSS 2025, Table 4" in out.read_text()  # of one subset, `all` is that subset
 

@@ -15,6 +15,7 @@ from silverpoint.cli.evaluate import (
     metric_names,
     of_split,
     options_of,
+    seen_as,
     table_of,
     write_whole,
 )
@@ -91,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         comparison, title=" ".join(title.split()), dataset=protocol, direction=direction, sheet=args.sheet
     )
     write_whole(args.out, page)
-    print("\n".join(table_of(comparison.reports, names)))
+    reports = comparison.reports
+    print("\n".join([seen_as(next(iter(reports.values()))), *table_of(reports, names)]))
     for name, images in found.items():
         lacking = [n for i, n in enumerate(reference.names) if i not in images and n not in failed[name]]
         if lacking:

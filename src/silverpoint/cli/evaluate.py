@@ -314,9 +314,14 @@ def _table(report: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     rows |= {FLOORS[name]: floor for name, floor in report["floors"].items()}
     if training := report["ceilings"].get("training"):
         rows["(real, of training)"] = training
+    return [seen_as(report), *table_of(rows, names), *_identity(report)]
+
+
+def seen_as(report: dict[str, Any]) -> str:
+    """The line that says of which pixels the numbers are."""
     margin = "" if report["fill"] is None else f", margin {report['fill']:g}"
     colour = "colour (PSNR, SSIM, MS-SSIM, FSIM, identity: grey)" if report["colour"] else "grey"
-    return [f"geometry {report['geometry']}{margin}, {colour}", *table_of(rows, names), *_identity(report)]
+    return f"geometry {report['geometry']}{margin}, {colour}"
 
 
 def table_of(rows: dict[str, dict[str, Any]], names: tuple[str, ...]) -> list[str]:

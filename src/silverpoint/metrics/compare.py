@@ -11,13 +11,19 @@ from silverpoint.metrics.evaluate import Floors, Options, evaluate_images, measu
 from silverpoint.metrics.reference import Pictures, Reference
 from silverpoint.scores import HIGHER_IS_BETTER
 
+# what the contact sheet is sorted by: the first that every image has a value of
 SPREAD_BY = (
     "lpips_alex",
     "lpips_vgg",
     "fsim",
     "ssim",
     "psnr",
-)  # what the contact sheet is sorted by: the first there is
+    "ms_ssim",
+    "fsimc",
+    "lpips_squeeze",
+    "perceptual_vgg19",
+    "likeness",
+)
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,11 @@ class Comparison:
         return None if any(value is None for value in values) else np.array(values, float)
 
     def spread(self) -> tuple[str, np.ndarray] | None:
-        """The metric the methods are set apart by, and per image their greatest less their least value."""
-        for metric in SPREAD_BY:
-            columns = [self.per_image(method, metric, "all") for method in self.reports]
-            if all(column is not None for column in columns):
-                values = np.stack([column for column in columns if column is not None])
-                return metric, np.ptp(values, axis=0)
+        """What the methods are set apart by, of SPREAD_BY, and per image their greatest less their least value."""
+        for name in SPREAD_BY:
+            rows = [[row.get(name) for row in report["images"].values()] for report in self.reports.values()]
+            if all(value is not None for row in rows for value in row):
+                return name, np.ptp(np.array(rows, float), axis=0)
         return None
 
 

@@ -10,7 +10,14 @@ import numpy as np
 
 from silverpoint import __version__
 from silverpoint.errors import DataError, ImageError
-from silverpoint.metrics.folders import Images, Pairing, images_by_stem, pair_folders, size_text
+from silverpoint.metrics.folders import (
+    Images,
+    Pairing,
+    by_folder,
+    images_by_stem,
+    pair_folders,
+    size_text,
+)
 from silverpoint.metrics.images import CROP_HEIGHT, CROP_WIDTH, Geometry
 from silverpoint.metrics.measure import (
     DISTRIBUTION,
@@ -70,13 +77,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Floors:
-    """What rivals and real training images score against one reference: the same for every method."""
+    """What rivals and real training images score against one reference, in all and, under `subsets`, in each of its
+    subsets: the same for every method."""
 
     rivals: dict[str, dict[str, Any]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     real_to_input: dict[str, Any] | None = None  # real images looked up among the inputs
     input_faces: np.ndarray | None = None
+
+    def of(self, part: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+        """The rivals' reports and the training images', of `all` or of a subset."""
+        if part == "all":
+            return self.rivals, self.training
+        rivals = {name: report["subsets"][part] for name, report in self.rivals.items()}
+        return rivals, None if self.training is None else self.training["subsets"].get(part)
 
 
 def evaluate(
@@ -119,8 +134,8 @@ def evaluate_images(
     """Score fakes against a reference, position by position.
 
     The report has `summarise`'s keys for all pairs and, where there are several, again for each of the
-    `subsets`. `floors` are what the rivals of rivals.py score, `ceilings` what real training images do;
-    `networks` the sha256 of each network used, `images` every pair's values.
+    `subsets`. `floors` are what the rivals of rivals.py score, `ceilings` what real training images do, each with
+    its `subsets`; `networks` the sha256 of each network used, `images` every pair's values.
     """
     floors = floors or Floors()
     found = options.measure("images", reference.like_real(fake), reference.real)
@@ -146,7 +161,8 @@ def measure_floors(reference: Reference, options: Options) -> Floors:
     scored, real_to_input, input_faces = {}, None, None
     for name, pictures in contenders.items():
         found = options.measure(name, pictures, reference.real)
-        scored[name] = options.summarise(found)
+        subsets = {part: options.summarise(found, where) for part, where in reference.subsets.items()}
+        scored[name] = options.summarise(found) | {"subsets": subsets}
         if name == "input" and found.fake_faces is not None and found.real_faces is not None:
             input_faces = found.fake_faces
             scores = found.real_faces.astype(np.float64) @ input_faces.astype(np.float64).T
@@ -161,16 +177,19 @@ def _training_ceiling(reference: Reference, options: Options) -> dict[str, Any] 
         return None
     only = replace(options, metrics=asked)
     report: dict[str, Any] = {"fid": None, "kid": None, "kid_error": None}
-    about = {"n": len(reference.training), "against": len(reference.real)}
+    about: dict[str, Any] = {"n": len(reference.training), "against": len(reference.real), "subsets": {}}
     try:
         theirs = only.measure("training", reference.training, reference.training)
     except ValueError as error:  # of a size that the geometry has no room for
         return {**report, "reasons": dict.fromkeys(asked, str(error)), **about}
     ours = only.measure("training", reference.real, reference.real)
-    report["reasons"] = theirs.reasons
-    if theirs.real_features is not None and ours.real_features is not None:
-        report = distribution_distances(theirs.real_features, ours.real_features)
-    return {**report, **about}
+    if theirs.real_features is None or ours.real_features is None:
+        return {**report, "reasons": theirs.reasons, **about}
+    for part in reference.subsets.keys() & reference.training_subsets.keys():
+        known, where = reference.training_subsets[part], reference.subsets[part]
+        distances = distribution_distances(theirs.real_features[known], ours.real_features[where])
+        about["subsets"][part] = {**distances, "n": len(known), "against": len(where)}
+    return {**distribution_distances(theirs.real_features, ours.real_features), **about}
 
 
 def _scorable(pairing: Pairing, geometry: Geometry) -> tuple[Pairing, dict[str, str]]:
@@ -209,17 +228,19 @@ def _named(folder: Path, pairing: Pairing, options: Options) -> Images:
 
 def _training(
     train: Folder | None, train_photos: Folder | None, colour: bool
-) -> tuple[Images | None, Images | None]:
+) -> tuple[Images | None, Images | None, dict[str, list[int]]]:
+    """The real images, their inputs, and the positions in each subfolder."""
     if train is None:
-        return None, None
+        return None, None, {}
     found = images_by_stem(Path(train))
     if train_photos is None:
-        return Images(list(found.values()), colour), None
+        return Images(list(found.values()), colour), None, by_folder(found)
     inputs = images_by_stem(Path(train_photos))
     both = [stem for stem in found if stem in inputs]
     if not both:
         raise DataError(f"{train} and {train_photos} share no file name")
-    return (Images([side[stem] for stem in both], colour) for side in (found, inputs))  # type: ignore[return-value]
+    images, photos = (Images([side[stem] for stem in both], colour) for side in (found, inputs))
+    return images, photos, by_folder(both)
 
 
 def _networks(report: dict[str, Any], options: Options) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Folders of images, paired by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, overload
@@ -34,6 +34,14 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
+def by_folder(stems: Iterable[str]) -> dict[str, list[int]]:
+    """Positions of the stems by the folder they lie in."""
+    found: dict[str, list[int]] = {}
+    for position, stem in enumerate(stems):
+        found.setdefault(stem.rpartition("/")[0], []).append(position)
+    return found
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Images of two folders whose stems agree, and what is missing on either side."""
@@ -46,9 +54,7 @@ class Pairing:
 
     def subsets(self) -> dict[str, list[int]]:
         """Positions of the pairs by the folder they lie in; empty unless the pairs lie in several."""
-        found: dict[str, list[int]] = {}
-        for position, stem in enumerate(self.stems):
-            found.setdefault(stem.rpartition("/")[0], []).append(position)
+        found = by_folder(self.stems)
         return found if len(found) > 1 else {}
 
     def only(self, positions: Sequence[int]) -> "Pairing":

@@ -14,7 +14,7 @@ from silverpoint import __version__
 from silverpoint.assets import ASSETS
 from silverpoint.metrics.bootstrap import Interval
 from silverpoint.metrics.compare import Comparison
-from silverpoint.metrics.published import published
+from silverpoint.metrics.published import ELSEWHERE, PublishedRow, published
 from silverpoint.recognition import EMBEDDERS
 from silverpoint.scores import HEADINGS, HIGHER_IS_BETTER, IN_PERCENT
 
@@ -80,7 +80,7 @@ def _tables(comparison: Comparison, metrics: Sequence[str], dataset: str, direct
     found = [_table(comparison, metrics, part, dataset, direction) for part in comparison.sets()]
     note = (
         "Bold: the best of those measured here. Below each number its 95 % interval over images; ≈ marks one whose "
-        "paired difference to the best includes 0. FID has no interval: it is biased, and more so for images drawn "
+        "paired difference to the best, Δ, includes 0. FID has no interval: it is biased, and more so for images drawn "
         "twice. Floors have learnt nothing: a number on which one of them beats a method says little about it."
     )
     return f"<section><h2>Scores</h2>\n<p>{note}</p>\n" + "\n".join(found) + "</section>"
@@ -94,22 +94,20 @@ def _table(comparison: Comparison, metrics: Sequence[str], part: str, dataset: s
     )
     rows = [_method_row(comparison, method, metrics, part) for method in comparison.reports]
     groups = [f"<tbody>{''.join(rows)}</tbody>"]
-    if part == "all":
-        floors = [
-            _plain_row(RIVALS[name], report, metrics) for name, report in comparison.floors.rivals.items()
-        ]
-        if training := comparison.floors.training:
-            label = f"real training images, n = {training['n']}: the ceiling"
-            floors.append(_plain_row(label, training, metrics))
-        if floors:
-            groups.append(_group("Floors and ceiling, measured here", floors, len(metrics), "floor"))
+    rivals, training = comparison.floors.of(part)
+    floors = [_plain_row(RIVALS[name], report, metrics) for name, report in rivals.items()]
+    if training:
+        label = f"real training images, n = {training['n']}: the ceiling"
+        floors.append(_plain_row(label, training, metrics))
+    if floors:
+        groups.append(_group("Floors and ceiling, measured here", floors, len(metrics), "floor"))
     subset = part
     if part == "all" and not comparison.reference.subsets:
         subset = comparison.subset or "all"
     printed = [
-        _plain_row(row.method, row.values, metrics, row.source)
+        _published_row(row, metrics)
         for row in published(dataset, subset, direction)
-        if any(metric in row.values for metric in metrics)
+        if row.values.keys() & set(metrics) or row.values.keys() <= ELSEWHERE.keys()
     ]
     if printed:
         text = "As published: other test sets, geometries and networks; not measured here and not comparable"
@@ -131,25 +129,28 @@ def _method_row(comparison: Comparison, method: str, metrics: Sequence[str], par
         if tied and len(comparison.reports) > 1:
             text = f"<b>{text}</b>"
         behind = None if tied else comparison.behind(method, metric, part)
-        tip = report["reasons"].get(metric, "")
-        if behind is not None:
-            tip = f"difference to the best: {_interval(metric, behind)}"
-            if behind.low <= 0 <= behind.high:
-                text = f"≈ {text}"
+        if behind is not None and behind.low <= 0 <= behind.high:
+            text = f"≈ {text}"
         if (interval := comparison.interval(method, metric, part)) is not None:
             text += f"<span class=interval>{_interval(metric, interval)}</span>"
-        cells.append(f'<td title="{escape(tip)}">{text}</td>')
+        if behind is not None:
+            text += f"<span class=interval>Δ {_interval(metric, behind)}</span>"
+        cells.append(f'<td title="{escape(report["reasons"].get(metric, ""))}">{text}</td>')
     return f"<tr><th>{escape(method)}</th>{''.join(cells)}</tr>"
 
 
-def _plain_row(label: str, values: dict[str, Any], metrics: Sequence[str], source: str = "") -> str:
-    cells = "".join(f"<td>{_printed(metric, values.get(metric), bool(source))}</td>" for metric in metrics)
-    small = f"<span class=source>{escape(source)}</span>" if source else ""
-    return f"<tr><th>{escape(label)}{small}</th>{cells}</tr>"
+def _plain_row(label: str, report: dict[str, Any], metrics: Sequence[str]) -> str:
+    cells = "".join(f"<td>{number(metric, report.get(metric))}</td>" for metric in metrics)
+    return f"<tr><th>{escape(label)}</th>{cells}</tr>"
 
 
-def _printed(metric: str, value: float | None, published: bool) -> str:
-    return str(value) if published and value is not None else number(metric, value)
+def _published_row(row: PublishedRow, metrics: Sequence[str]) -> str:
+    """The printed values; those without a column stand under the method's name."""
+    cells = "".join(f"<td>{escape(row.values.get(metric, '–'))}</td>" for metric in metrics)
+    names = HEADINGS | ELSEWHERE
+    others = [f"{names[metric]} {value}" for metric, value in row.values.items() if metric not in metrics]
+    small = f"<span class=source>{escape('; '.join([row.source, *others]))}</span>"
+    return f"<tr><th>{escape(row.method)}{small}</th>{cells}</tr>"
 
 
 def _group(title: str, rows: list[str], columns: int, kind: str) -> str:
@@ -237,10 +238,13 @@ def _stroke(index: int) -> str:
 
 
 def _sheet(comparison: Comparison, count: int) -> str:
-    spread = comparison.spread()
-    if spread is None or count < 1:
+    if count < 1:
         return ""
+    spread = comparison.spread()
+    if spread is None:
+        return "<section><h2>The images</h2>\n<p>Not shown: no number here is of one image, to choose by.</p></section>"
     metric, values = spread
+    heading = HEADINGS.get(metric, "the faces' likeness to the real ones")
     several = len(comparison.reports) > 1
     order = np.argsort(-values, kind="stable") if several else np.arange(len(values))
     rows = []
@@ -256,7 +260,7 @@ def _sheet(comparison: Comparison, count: int) -> str:
         apart = f": {number(metric, values[position])} apart" if several else ""
         rows.append(f"<div class=row><h4>{escape(name)}{apart}</h4>{''.join(cells)}</div>")
     title = "Where they differ most" if several else "The images"
-    note = f"By {HEADINGS[metric]}{', the widest apart first' if several else ''}. Its value stands under each image."
+    note = f"By {heading}{', the widest apart first' if several else ''}. Its value stands under each image."
     return f"<section><h2>{title}</h2>\n<p>{note}</p>\n" + "\n".join(rows) + "</section>"
 
 

@@ -28,6 +28,7 @@ class Reference:
     inputs: Pictures | None = None
     training: Pictures | None = None  # real images of the training pairs
     training_inputs: Pictures | None = None  # and what they were drawn from, in the same order
+    training_subsets: dict[str, list[int]] = field(default_factory=dict)  # their positions
 
     def only(self, positions: Sequence[int]) -> "Reference":
         """The reference of some positions; the training set stays."""
@@ -45,6 +46,7 @@ class Reference:
             inputs,
             self.training,
             self.training_inputs,
+            self.training_subsets,
         )
 
     def like_real(self, images: Pictures) -> list[np.ndarray]:
@@ -74,14 +76,12 @@ def reference_of_split(
     DataError when the folder holds no such pairs.
     """
     examples = [stored.load() for stored in list_split(dataset, split, subset)]
-    subsets: dict[str, list[int]] = {}
-    for position, example in enumerate(examples):
-        subsets.setdefault(example.subset, []).append(position)
     splits = {row["split"] for row in read_rows(dataset) if subset in (None, row["subset"])}
     known = (
         [s for s in ("train", "val") if s != split and s in splits] if training and split != "train" else []
     )
     trained = [stored.load() for name in known for stored in list_split(dataset, name, subset)]
+    subsets, training_subsets = _by_subset(examples), _by_subset(trained)
     to_sketch = direction == "photo2sketch"
     results, sources = (
         [[e.sketch if sketch else e.photo for e in side] for side in (examples, trained)]
@@ -95,8 +95,16 @@ def reference_of_split(
         sources[0],
         results[1] or None,
         sources[1] or None,
+        training_subsets,
     )
     return reference, examples
+
+
+def _by_subset(examples: Sequence[Example]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for position, example in enumerate(examples):
+        found.setdefault(example.subset, []).append(position)
+    return found
 
 
 def fakes_of(
