@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from silverpoint.assets import ASSETS, cache_dir
-from silverpoint.metrics import score
+from silverpoint.metrics import fid, inception_features, score
+from silverpoint.metrics.inception_features import load_inception
 
 ROOT = Path(__file__).parents[1]
 CUFS = Path(os.environ.get("SILVERPOINT_DATA", ROOT.parent / "shared" / "data")) / "cufs"
@@ -98,6 +100,16 @@ def test_grey_photo_fid(cuhk: CUHK) -> None:
 @needs("inception-fid")
 def test_nearest_training_sketch_fid(cuhk: CUHK) -> None:
     check(cuhk.nearest_training_sketches(), cuhk.sketches, {"fid": 46.8})
+
+
+@slow
+@needs("inception-fid")
+def test_fid_of_real_training_sketches(cuhk: CUHK) -> None:
+    net = load_inception()
+    sides = (
+        torch.from_numpy(side).float()[:, None].split(4) for side in (cuhk.train_sketches, cuhk.sketches)
+    )
+    assert fid(*(inception_features(side, net) for side in sides)) == pytest.approx(41.79, abs=0.006)
 
 
 def test_padding_flatters(cuhk: CUHK) -> None:

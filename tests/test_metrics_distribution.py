@@ -106,6 +106,11 @@ def test_kid_and_its_error_agree_with_loops(m: int, n: int) -> None:
     assert found.error == pytest.approx(variance**0.5, rel=1e-8)
 
 
+def test_kid_does_not_care_which_set_is_the_real_one() -> None:
+    x, y = features(7, 6, 1), features(5, 6, 2)
+    assert kid(x, y) == pytest.approx(kid(y, x), rel=1e-10)
+
+
 def test_kid_is_unbiased_and_its_error_is_the_spread() -> None:
     """Over many draws of two equal distributions: the mean is 0, and the error bar is the draws' deviation."""
     generator = torch.Generator().manual_seed(0)

@@ -163,6 +163,13 @@ def test_ms_ssim_agrees_with_the_transcription(face: np.ndarray, size: tuple[int
     np.testing.assert_allclose(found, [msssim_transcription(fake, image) for fake in fakes], atol=1e-5)
 
 
+def test_ms_ssim_agrees_with_piq_where_no_edge_is_odd(face: np.ndarray) -> None:
+    """Recorded with piq 0.8.0: multi_scale_ssim(fakes, reals, data_range=255.0, reduction="none") in float64."""
+    image = np.asarray(Image.fromarray(face).resize((256, 256)))
+    found = ms_ssim(batch(noisy(image, 25), blurred(image, 2)), batch(image, image))
+    np.testing.assert_allclose(found, [0.824503, 0.953392], atol=1e-5)
+
+
 def test_ms_ssim_of_a_negative_is_zero_with_a_finite_gradient(face: np.ndarray) -> None:
     fake = batch(255 - face).requires_grad_()
     value = ms_ssim(fake, batch(face))

@@ -13,7 +13,8 @@ from torch import Tensor
 from silverpoint.assets import ASSETS, cache_dir
 from silverpoint.errors import AssetError
 from silverpoint.metrics import LPIPS, load_lpips, lpips
-from silverpoint.metrics.lpips import LEAST_SIDE, NETWORKS
+from silverpoint.metrics.lpips import LEAST_SIDE, NETWORKS, Backbone
+from silverpoint.metrics.rivals import blurred
 
 NEEDED = ("lpips-alexnet", "lpips-vgg16", "lpips-heads")
 needs_weights = pytest.mark.skipif(
@@ -131,12 +132,33 @@ def test_heads_are_not_negative() -> None:
     assert all((head >= 0).all() for head in load_lpips("alex").heads)
 
 
-@needs_weights
-def test_published_weights_on_a_photograph(portrait: Path) -> None:
-    """Recorded here; tied to the published values by the CUFS figures of test_metrics_cufs.py."""
+@pytest.fixture
+def face(portrait: Path) -> np.ndarray:
+    """(250, 200) uint8."""
     with Image.open(portrait) as image:
-        grey = np.asarray(image.convert("L").crop((100, 60, 540, 610)).resize((200, 250)))
-    real = torch.from_numpy(grey.copy()).float()[None, None]
+        return np.asarray(image.convert("L").crop((100, 60, 540, 610)).resize((200, 250)))
+
+
+@needs_weights
+@pytest.mark.parametrize("backbone", ["alex", "vgg"])
+def test_more_blur_or_noise_is_farther(face: np.ndarray, backbone: Backbone) -> None:
+    net, noise = load_lpips(backbone), np.random.default_rng(0).normal(size=face.shape)
+    small = face[60:188, 36:164]  # eyes to mouth
+    for fakes in (
+        [blurred(small, sigma) for sigma in (0.7, 1.5, 3.0)],
+        [(small + level * noise[60:188, 36:164]).clip(0, 255) for level in (6, 15, 40)],
+    ):
+        batch = torch.from_numpy(np.stack(fakes)).float()[:, None]
+        real = torch.from_numpy(small.copy()).float().expand_as(batch)
+        values = net(batch, real)
+        assert values[0] > 0
+        assert (values.diff() > 0).all(), values
+
+
+@needs_weights
+def test_published_weights_on_a_photograph(face: np.ndarray) -> None:
+    """Recorded here; tied to the published values by the CUFS figures of test_metrics_cufs.py."""
+    real = torch.from_numpy(face.copy()).float()[None, None]
     mirrored = real.flip(3)
     assert lpips(mirrored, real).item() == pytest.approx(RECORDED["alex"], abs=2e-3)
     assert load_lpips("vgg")(mirrored, real).item() == pytest.approx(RECORDED["vgg"], abs=2e-3)
