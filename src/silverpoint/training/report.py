@@ -125,7 +125,8 @@ class Report:
         if not self.active:
             return
         values = {name: round(value, 4) for name, value in metrics.items()}
-        self._write({"stage": stage, "step": step, "validation": of, **values})
+        geometry = {"geometry": "native"} if of in ("photo2sketch", "sketch2photo") else {}
+        self._write({"stage": stage, "step": step, "validation": of, **geometry, **values})
         for name, value in values.items():
             self.board.add_scalar(f"{stage}/validation/{of}/{name}", value, step)
         self.say(f"{stage} {step}  {of}  " + "  ".join(f"{n} {v:.4f}" for n, v in values.items()))
