@@ -64,6 +64,22 @@ def test_from_two_folders_to_a_drawing(tmp_path, portrait, capsys):
     assert Image.open(drawn).size == (200, 250)
 
 
+def test_the_training_log_says_what_evaluate_says(tmp_path):
+    dataset, run, report = (str(tmp_path / name) for name in ("dataset", "run", "report.json"))
+    source = str(write_pair_folders(tmp_path / "mine", 6, (64, 80)))
+    assert main(["prepare", "pairs", source, "--out", dataset, "--val", "0.5"]) == 0
+    train = ["train", "pencil", dataset, "--out", run, "--epochs", "1", "--accelerator", "cpu"]
+    assert main([*train, "--select", "ssim", *SETTINGS]) == 0
+    log = (tmp_path / "run/log.jsonl").read_text().splitlines()
+    logged = [line for line in map(json.loads, log) if line.get("validation") == "photo2sketch"][-1]
+    assert logged["geometry"] == "native"
+    of_val = ["--run", run, "--data", dataset, "--split", "val", "--geometry", "native", "--no-floors"]
+    assert main(["evaluate", *of_val, "--metrics", "psnr,ssim,fsim", "--json", report]) == 0
+    found = json.loads((tmp_path / "report.json").read_text())
+    for name in ("psnr", "ssim", "fsim"):
+        assert logged[name] == pytest.approx(found[name], abs=1e-4)
+
+
 def test_a_second_training_in_the_same_folder_points_to_resume(tmp_path, capsys):
     dataset, run = str(tmp_path / "dataset"), str(tmp_path / "run")
     main(

@@ -43,9 +43,11 @@ from silverpoint.metrics import (
 )
 from silverpoint.metrics.folders import pair_folders
 from silverpoint.metrics.fsim import FeatureMaps, feature_maps
+from silverpoint.metrics.rivals import blurred
 from silverpoint.metrics.store import key_of
 from silverpoint.recognition import Embedder
 from silverpoint.recognition.embedders import ARCFACE, FACE
+from silverpoint.scores import HEADINGS
 
 CHEAP = ("psnr", "ssim", "ms_ssim", "fsim", "fsimc")
 KEYS = {*METRICS, "perceptual_vgg19", "n", "geometry", "kid_error", "identity", "reasons"}
@@ -182,6 +184,33 @@ def test_what_cannot_be_computed_is_null_with_its_reason() -> None:
     nothing = score(image[:0], image[:0], metrics=CHEAP)
     assert nothing["n"] == 0
     assert nothing["reasons"]["ssim"] == "no pairs"
+
+
+@pytest.mark.usefixtures("no_downloads")
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_constant_images_give_numbers_or_reasons(level: int) -> None:
+    constant = np.full((4, 250, 200), level, np.uint8)
+    report = score(constant, constant)
+    json.dumps(report, allow_nan=False)
+    assert report["reasons"].keys() == {name for name in HEADINGS if report[name] is None}
+    assert report["ssim"] == report["fsim"] == pytest.approx(1)
+    assert report["lpips_alex"] == 0
+    assert report["fid"] == pytest.approx(0, abs=1e-6)
+    assert report["rank1"] == 0  # all alike: nobody is found
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_fid_rises_with_blur_and_with_noise() -> None:
+    real = np.stack([draw_pair(seed)[1] for seed in range(6)])
+    noise = np.random.default_rng(0).normal(size=real.shape)
+
+    def fids(fakes: list[np.ndarray]) -> list[float]:
+        return [score(fake, real, metrics=("fid",))["fid"] for fake in fakes]
+
+    blurs = fids([np.stack([blurred(image, sigma) for image in real]) for sigma in (2, 6, 18)])
+    noises = fids([(real + s * noise).clip(0, 255).astype(np.uint8) for s in (10, 30, 90)])
+    for values in (blurs, noises):
+        assert 0 < values[0] < values[1] < values[2]
 
 
 def test_a_missing_asset_is_a_reason_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,6 +351,21 @@ def test_training_folders_give_every_floor_and_the_ceiling(folders: tuple[Path, 
     assert "--photos" in alone["floors_absent"]["nearest"]
 
 
+@pytest.mark.usefixtures("no_downloads")
+def test_floors_and_ceiling_of_a_subset_are_as_of_it_alone(folders: tuple[Path, Path]) -> None:
+    fake, real = folders
+    report = evaluate(fake, real, photos=fake, train=real, train_photos=fake)
+    for part in ("AR", "CUHK"):
+        inputs = fake / part
+        alone = evaluate(fake / part, real / part, photos=inputs, train=real / part, train_photos=inputs)
+        for name in ("input", "blurred"):
+            assert_same(report["floors"][name]["subsets"][part], alone["floors"][name], METRICS)
+        ceiling, expected = report["ceilings"]["training"]["subsets"][part], alone["ceilings"]["training"]
+        assert ceiling["fid"] == pytest.approx(expected["fid"], abs=1e-6)
+        assert ceiling["against"] == expected["against"]
+    assert report["ceilings"]["training"]["subsets"]["CUHK"]["n"] == 3
+
+
 def test_images_are_scored_in_the_real_ones_colours() -> None:
     reals = pictures(3, 40, 40, 3, seed=1)
     greys = np.stack([to_grey(image) for image in reals])
@@ -374,6 +418,7 @@ def test_a_split_brings_its_floors_with_it(dataset: Path) -> None:
     assert reference.names == ("p006", "p007", "p008", "p009")
     assert reference.subsets == {"A": [0, 2], "B": [1, 3]}
     assert len(reference.training or ()) == 6
+    assert reference.training_subsets == {"A": [0, 2, 4], "B": [1, 3, 5]}
     np.testing.assert_array_equal(reference.real[0], examples[0].sketch)
     of_one, _ = reference_of_split(dataset, subset="B")
     assert (of_one.names, of_one.subsets, len(of_one.training or ())) == (("p007", "p009"), {}, 3)
