@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from silverpoint.data.prepare import prepare
 from silverpoint.data.preview import preview
 from silverpoint.data.priors import parsed, version
 from silverpoint.data.protocols import Source
-from silverpoint.errors import DataError, UsageError
+from silverpoint.errors import AssetError, DataError, UsageError
 from silverpoint.faces.align import CUFS, apply
 from silverpoint.image import read_image
 
@@ -54,6 +55,7 @@ def counted(monkeypatch):
 
         return predict
 
+    monkeypatch.setattr(preparing, "fetch_network", lambda kind: None)
     monkeypatch.setattr(making, "predictor", predictor)
     monkeypatch.setattr(
         making, "sketch_prior", lambda kind, sketch, of_photo: (predictor(kind)(sketch), True)
@@ -108,6 +110,23 @@ def test_a_name_that_is_none_is_refused_and_leaves_nothing(source, tmp_path, opt
     with pytest.raises(UsageError, match=says):
         prepare("pairs", source, tmp_path / "dataset", **option)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prior_whose_network_cannot_be_fetched_stops_before_anything_is_made(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(AssetError, match=r"^u2netp is not in .*assets fetch u2netp"):
+        prepare("pairs", source, tmp_path / "dataset", priors=["saliency"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_is_lost_on_the_way_is_no_fault_of_the_pairs(source, tmp_path, counted, monkeypatch):
+    def lost(kind):
+        raise AssetError("u2netp is gone")
+
+    monkeypatch.setattr(making, "predictor", lost)
+    with pytest.raises(AssetError, match=r"^u2netp is gone$"):
+        prepare("pairs", source, tmp_path / "dataset", priors=["saliency"], skip_bad=True)
 
 
 # ---- damage
@@ -329,6 +348,22 @@ def test_photos_are_aligned_by_given_points_and_sketches_by_their_own(tmp_path):
         assert np.abs(np.array(json.loads(row["points"]))[:2] - CUFS.eyes()).max() < 0.01
 
 
+def test_points_of_a_picture_that_is_read_smaller_are_those_of_its_file(tmp_path, monkeypatch):
+    source = write_pair_folders(tmp_path / "mine", 1, (400, 500))
+    table = tmp_path / "points.csv"
+    lines = (f"{folder}/p000.png,100,200,300,202" for folder in ("photos", "sketches"))
+    table.write_text("\n".join(["file,left_x,left_y,right_x,right_y", *lines]))
+    given_points = Source(source, points=table)
+    prepare("pairs", given_points, tmp_path / "whole", frame="cufs", val=0)
+    monkeypatch.setattr(making, "read_image", partial(read_image, max_pixels=200 * 250))
+    prepare("pairs", given_points, tmp_path / "smaller", frame="cufs", val=0)
+    (whole,), (smaller,) = (read_split(tmp_path / name, "train") for name in ("whole", "smaller"))
+    assert np.abs(whole.photo.astype(int) - smaller.photo).mean() < 3
+    prepare("pairs", given_points, tmp_path / "unaligned", val=0)
+    for row in csv.DictReader((tmp_path / "unaligned" / "points.csv").open()):
+        assert json.loads(row["points"]) == [[49.75, 99.75], [149.75, 100.75]]
+
+
 def test_a_sketch_that_is_scaled_to_its_photo_takes_its_points_along(tmp_path):
     source = write_pair_folders(tmp_path / "mine", 1)
     Image.fromarray(draw_pair(0, (400, 500))[1]).save(source / "sketches" / "p000.png")
@@ -461,6 +496,7 @@ def test_only_a_training_sketch_that_cannot_be_parsed_borrows_its_photos_layout(
 ):
     photos = np.full((250, 200), 1, np.uint8)
     noise = np.full((250, 200), 5, np.uint8)
+    monkeypatch.setattr(preparing, "fetch_network", lambda kind: None)
     monkeypatch.setattr(making, "predictor", lambda kind: lambda image: photos)
     monkeypatch.setattr(making, "sketch_prior", lambda kind, sketch, of_photo: (noise, False))
     draw = tmp_path / "draw.txt"

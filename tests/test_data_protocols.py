@@ -1,17 +1,24 @@
 """Every protocol on a miniature of its database's folders, whole and damaged."""
 
+import csv
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
 from drawn import draw_pair, write_pair_folders
+from silverpoint.data.pairs import read_split
 from silverpoint.data.points import read_points, with_points
+from silverpoint.data.prepare import prepare
 from silverpoint.data.protocols import PROTOCOLS, Source
 from silverpoint.data.protocols.listing import read_draw, safe_id
 from silverpoint.errors import DataError
+from silverpoint.faces.align import CUFS
 
 PHOTO, SKETCH = draw_pair(0)
 
@@ -133,8 +140,43 @@ def test_original_names_outside_the_draw_ask_for_one(tmp_path):
 
 def test_a_table_that_reaches_outside_its_folder_is_refused(tmp_path):
     source = table(tmp_path, "CUHK,train,../../etc/passwd,sketches/p.png,f-005-01")
-    with pytest.raises(DataError, match="outside"):
+    with pytest.raises(DataError, match=r"pairs\.csv, line 2: \.\./\.\./etc/passwd lies outside"):
         listing("cufs", source)
+
+
+def test_rows_of_a_table_whose_files_are_not_there_are_missing_pairs(tmp_path):
+    rows = (
+        "CUHK,train,photos/p000.png,sketches/p000.png,f-005-01",
+        "AR,test,photos/gone.png,sketches/p000.png,2",
+    )
+    found = listing("cufs", table(write_pair_folders(tmp_path / "cufs", 1), *rows))
+    assert [p.id for p in found.pairs] == ["f-005-01"]
+    assert "AR 43" in found.count()
+    assert len(found.problems) == 1
+    assert "line 3: there is no " in found.problems[0]
+    with pytest.raises(DataError, match=r"none of the pairs of its table, .*gone\.png"):
+        listing("cufs", table(tmp_path / "cufs", rows[1]))
+
+
+def test_a_row_with_the_photo_and_sketch_of_different_students_is_named(tmp_path):
+    for name in ("f-005-01.jpg", "F2-005-01-sz1.jpg", "F2-006-01-sz1.jpg"):
+        write(tmp_path / name)
+    rows = ("CUHK,train,f-005-01.jpg,F2-005-01-sz1.jpg,a", "CUHK,train,f-005-01.jpg,F2-006-01-sz1.jpg,b")
+    (problem,) = listing("cufs", table(tmp_path, *rows)).problems
+    assert "line 3: f-005-01.jpg and F2-006-01-sz1.jpg are of different people" in problem
+
+
+def test_of_photographs_and_their_crops_the_crops_are_taken(tmp_path):
+    for part, ending in (("photo", "photo"), ("cropped_photos", "photos")):
+        write(tmp_path / f"CUHK_training_{part}" / ending / "f-005-01.jpg")
+    for part, ending in (("sketch", "sketch"), ("cropped_sketches", "sketches")):
+        write(tmp_path / f"CUHK_training_{part}" / ending / "F2-005-01-sz1.jpg", SKETCH)
+    (pair,) = listing("cufs", tmp_path).pairs
+    assert "cropped" in str(pair.photo.relative_to(tmp_path))
+    assert "cropped" in str(pair.sketch.relative_to(tmp_path))
+    write(tmp_path / "CUHK_training_cropped_photos" / "copy of photos" / "f-005-01.jpg")
+    with pytest.raises(DataError, match="of the same person"):
+        listing("cufs", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +195,21 @@ def test_a_draw_that_is_none_is_refused(tmp_path, text, says):
         read_draw(path, "cufs")
 
 
-@pytest.mark.parametrize("id", ["../x", "a/b", "", ".hidden", "a\nb", "C:x"])
-def test_an_id_that_could_leave_its_folder_is_refused(id):
-    with pytest.raises(DataError):
-        safe_id(id)
+@given(st.text() | st.text("./\\-: a\n"))
+def test_an_id_names_a_file_of_its_folder_or_is_refused(name):
+    try:
+        id = safe_id(name, "here")
+    except DataError:
+        assert not any(character.isalnum() for character in name)
+    else:
+        assert Path(id).name == id == safe_id(id, "here")
+        assert not id.startswith((".", "-"))
+        assert not set(id) & set("/\\: \n")
+
+
+def test_a_name_that_leaves_no_id_is_told_with_its_place():
+    with pytest.raises(DataError, match=r"^mine\.csv, line 2: '\(\)' cannot name a file; use"):
+        safe_id("()", "mine.csv, line 2")
 
 
 def test_an_empty_or_missing_folder_is_no_database(tmp_path):
@@ -213,6 +266,29 @@ def test_cufsfs_points_of_photo_and_sketch_are_told_apart_by_their_folder(tmp_pa
     assert (pair.photo_points[0], pair.sketch_points[0]) == ((66, 80), (50, 80))
 
 
+def test_cufsf_is_aligned_by_its_points_from_grey_photos_of_any_size(tmp_path):
+    eyes = {"photo": ((200, 300), (290, 310), (240, 405)), "sketch": ((90, 140), (150, 140), (120, 205))}
+    for kind, size, name in (
+        ("photo", (512, 768), "00005fa010_930831.tif"),
+        ("sketch", (260, 330), "00005.jpg"),
+    ):
+        image = Image.new("L", size, 180)
+        for x, y in eyes[kind][:2]:
+            ImageDraw.Draw(image).ellipse([x - 9, y - 9, x + 9, y + 9], fill=20)
+        write(tmp_path / "db" / kind / name, np.asarray(image))
+        points = tmp_path / "db" / f"{kind}_points" / f"{Path(name).stem}.3pts"
+        points.parent.mkdir()
+        points.write_text("".join(f"{x} {y}\n" for x, y in eyes[kind]))
+    assert prepare("cufsf", tmp_path / "db", tmp_path / "out", val=0).pairs == 1
+    (example,) = read_split(tmp_path / "out", "train")
+    assert example.photo.shape == (250, 200, 3)
+    assert example.sketch.shape == (250, 200)
+    assert max(example.photo[125, [75, 125], 0].max(), example.sketch[125, [75, 125]].max()) < 60
+    assert min(example.photo[125, 100, 0], example.sketch[125, 100]) > 150
+    for row in csv.DictReader((tmp_path / "out" / "points.csv").open()):
+        assert np.abs(np.array(json.loads(row["points"]))[:2] - CUFS.eyes()).max() < 0.01
+
+
 @pytest.mark.parametrize("text", ["", "1 2\n", "a b\nc d\n", "1 2\n1 2\n", "nan 1\n5 1\n", "1 2 3\n4 5 6\n"])
 def test_a_damaged_point_file_is_named(tmp_path, text):
     path = tmp_path / "00005.3pts"
@@ -246,6 +322,30 @@ def test_fs2k_keeps_the_official_split_styles_and_attributes(tmp_path):
     ]
     assert found.pairs[0].attributes == {"gender": "1", "smile": "0", "skin_color": "163.5 139"}
     assert found.count() == "2 of 2104 pairs; 1057 train pairs missing; 1045 test pairs missing"
+
+
+def test_fs2k_as_prepared_has_its_split_styles_and_attributes(tmp_path):
+    root = fs2k(
+        tmp_path / "FS2K",
+        ("train", "photo1/image0110", 0, {"gender": 1, "skin_color": [163.5, 139]}),
+        ("train", "photo2/image0003", 1, {"gender": 0}),
+        ("test", "photo3/image0002", 2, {"gender": 0}),
+    )
+    report = prepare("fs2k", root, tmp_path / "out", val=0)
+    assert report.counted == "3 of 2104 pairs; 1056 train pairs missing; 1045 test pairs missing"
+    train, test = (read_split(tmp_path / "out", split) for split in ("train", "test"))
+    assert [(e.subset, e.id, e.style) for e in [*train, *test]] == [
+        ("photo1", "photo1-0110", "fs2k1"),
+        ("photo2", "photo2-0003", "fs2k2"),
+        ("photo3", "photo3-0002", "fs2k3"),
+    ]
+    assert np.array_equal(train[0].sketch, SKETCH)
+    rows = list(csv.DictReader((tmp_path / "out" / "attributes.csv").open()))
+    assert [(r["id"], r["gender"], r["skin_color"]) for r in rows] == [
+        ("photo1-0110", "1", "163.5 139"),
+        ("photo2-0003", "0", ""),
+        ("photo3-0002", "0", ""),
+    ]
 
 
 def test_fs2k_without_its_test_part_and_with_a_missing_sketch_is_read(tmp_path):
@@ -354,6 +454,23 @@ def test_pairs_of_two_folders_anywhere(tmp_path):
     write(tmp_path / "b" / "deep" / "x 1.png", SKETCH)
     (pair,) = listing("pairs", tmp_path / "a", sketches=tmp_path / "b").pairs
     assert (pair.id, pair.sketch.name) == ("x-1", "x 1.png")
+
+
+def test_ordinary_names_become_ids_also_as_a_mac_writes_them(tmp_path):
+    root = tmp_path / "My photos (2020)"
+    decomposed = unicodedata.normalize("NFD", "Jürg")
+    write(root / "photos" / "IMG 1 (2).jpg")
+    write(root / "sketches" / "IMG 1 (2).png", SKETCH)
+    write(root / "photos" / f"{decomposed}.jpg")
+    write(root / "sketches" / "Jürg.png", SKETCH)
+    draw = tmp_path / "draw.txt"
+    draw.write_text(f"My-photos-2020 test IMG-1-2 {decomposed}", encoding="utf-8")
+    found = listing("pairs", root, draw=draw)
+    assert [(p.subset, p.id, p.split) for p in found.pairs] == [
+        ("My-photos-2020", "IMG-1-2", "test"),
+        ("My-photos-2020", "Jürg", "test"),
+    ]
+    assert found.problems == []
 
 
 POINTS = "file,left_x,left_y,right_x,right_y\n"

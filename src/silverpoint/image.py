@@ -104,6 +104,15 @@ def read_image(
         raise ImageError(f"{label}: {_damaged(error)}") from error
 
 
+def size_in_file(source: str | os.PathLike[str] | BinaryIO | bytes) -> tuple[int, int]:
+    """Width and height as the file has them, before `read_image` turns the picture upright or makes it smaller.
+
+    Only the header is read, of what `read_image` has read: damage is not put into words.
+    """
+    with _stream(source) as stream:
+        return _identify(stream, _label(source)).size
+
+
 def write_image(array: np.ndarray, path: str | os.PathLike[str], *, quality: int = 95) -> None:
     """Write a (H, W) or (H, W, 3) uint8 array; the suffix of `path` names the format (png jpg webp tif bmp).
 

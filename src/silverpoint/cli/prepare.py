@@ -44,8 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--points", type=Path, metavar="FILE_OR_DIR",
-        help="eyes (and mouth) of the faces: a table with the columns file, left_x, left_y, right_x, right_y, "
-        "or a folder of point files; what is not given is detected",
+        help="eyes (and mouth) of the faces: a table with the columns file, left_x, left_y, right_x, right_y "
+        "(mouth_x, mouth_y), or a folder of point files; what is not given is detected",
     )  # fmt: skip
     parser.add_argument(
         "--draw", type=Path, metavar="FILE",

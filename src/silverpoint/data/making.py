@@ -17,8 +17,8 @@ from silverpoint.data.alignment import FRAMES, align_to
 from silverpoint.data.points import Points, detect_points
 from silverpoint.data.priors import predictor, sketch_prior, version
 from silverpoint.data.protocols import Pair
-from silverpoint.errors import DataError, SilverpointError
-from silverpoint.image import read_image, to_grey, write_image
+from silverpoint.errors import AssetError, DataError, SilverpointError
+from silverpoint.image import read_image, size_in_file, to_grey, write_image
 
 REVISION = 1  # to be raised when the pictures come out otherwise: prepared ones are then made anew
 FOLDERS = {"photo": "photos", "sketch": "sketches"}
@@ -84,9 +84,14 @@ def _begin() -> None:
 
 
 def make(pair: Pair, plan: Plan, known: dict[str, Any] | None = None) -> Made:
-    """Read, align, simulate, compute and write what `known` does not say is there."""
+    """Read, align, simulate, compute and write what `known` does not say is there.
+
+    Raises AssetError, which is no fault of the pair.
+    """
     try:
         return Made(pair.subset, pair.id, _make(pair, plan, known or {}))
+    except AssetError:
+        raise
     except SilverpointError as error:
         return Made(pair.subset, pair.id, problem=str(error))
 
@@ -195,11 +200,11 @@ def _is_there(kind: str, known: dict[str, Any], pair: Pair, plan: Plan) -> bool:
 
 def _pictures(pair: Pair, plan: Plan) -> tuple[np.ndarray, np.ndarray, dict[str, Points], list[str]]:
     """Photo (H, W, 3) and sketch (H, W) as they are stored, where their points are, and what is to be said of them."""
-    photo, points = _framed(pair.photo, read_image(pair.photo), pair.photo_points, plan)
+    photo, points = _framed(pair.photo, pair.photo_points, plan)
     found = {"photo": points} if points else {}
     if pair.sketch is None:
         return photo, simulate.SIMULATIONS[plan.simulate](photo), found, []
-    sketch, points = _framed(pair.sketch, read_image(pair.sketch), pair.sketch_points, plan)
+    sketch, points = _framed(pair.sketch, pair.sketch_points, plan)
     found |= {"sketch": points} if points else {}
     grey = to_grey(sketch)
     if grey.shape == photo.shape[:2]:
@@ -209,13 +214,15 @@ def _pictures(pair: Pair, plan: Plan) -> tuple[np.ndarray, np.ndarray, dict[str,
         raise DataError(f"{pair.sketch}: is {wide}x{tall}, its photo {w}x{h}; align them with --align cufs")
     resized = np.asarray(Image.fromarray(grey).resize((w, h), Image.Resampling.LANCZOS))
     if points:
-        found["sketch"] = tuple(((x + 0.5) * w / wide - 0.5, (y + 0.5) * h / tall - 0.5) for x, y in points)
+        found["sketch"] = _scaled(points, w / wide, h / tall)
     return photo, resized, found, ["sketch scaled to the size of its photo"]
 
 
-def _framed(
-    path: Path, image: np.ndarray, points: Points | None, plan: Plan
-) -> tuple[np.ndarray, Points | None]:
+def _framed(path: Path, points: Points | None, plan: Plan) -> tuple[np.ndarray, Points | None]:
+    image = read_image(path)
+    if points:  # of the file; a very large picture is read smaller
+        scale = max(image.shape) / max(size_in_file(path))
+        points = _scaled(points, scale, scale)
     if plan.frame == "none":
         if plan.size and image.shape[1::-1] != plan.size:
             size, right = "x".join(map(str, image.shape[1::-1])), "x".join(map(str, plan.size))
@@ -228,6 +235,10 @@ def _framed(
         return align_to(image, points or detect_points(image), FRAMES[plan.frame])
     except SilverpointError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _scaled(points: Points, x: float, y: float) -> Points:
+    return tuple(((px + 0.5) * x - 0.5, (py + 0.5) * y - 0.5) for px, py in points)
 
 
 def _write(root: Path, name: str, image: np.ndarray) -> str:

@@ -19,7 +19,7 @@ from silverpoint.data.alignment import FRAMES
 from silverpoint.data.making import Made, Plan, make_all, stale_priors
 from silverpoint.data.pairs import COLUMNS, read_rows
 from silverpoint.data.points import with_points
-from silverpoint.data.priors import version
+from silverpoint.data.priors import fetch_network, version
 from silverpoint.data.protocols import PROTOCOLS, Pair, Source
 from silverpoint.data.protocols.listing import count_pairs
 from silverpoint.data.shards import write_shards
@@ -71,12 +71,15 @@ def prepare(
 
     The folder appears whole or not at all. What is done is kept in <out>.partial, so that the same call after a kill
     or an error goes on from there. Raises DataError for a source that is not the protocol's and, unless `skip_bad`
-    leaves them out, when pairs cannot be made (all are named); UsageError for a name that is none.
+    leaves them out, when pairs cannot be made (all are named); AssetError when the network of a prior cannot be had;
+    UsageError for a name that is none.
     """
     source = source if isinstance(source, Source) else Source(source, seed=seed)
     plan = _plan(protocol, priors, frame, simulate, jpeg)
     listing = PROTOCOLS[protocol](source)
     about = _about(protocol, source, plan, val, seed, shards)
+    for kind in plan.priors:
+        fetch_network(kind)
     root, kept_priors = _workplace(out, about)
     plan = replace(
         plan,
@@ -98,7 +101,8 @@ def prepare(
         often = 0.1 if sys.stderr.isatty() else 30.0  # seconds between two lines of a log
         for done in tqdm(todo, desc=f"prepare {protocol}", total=len(pairs), unit="pair", mininterval=often):
             made[done.subset, done.id] = done
-            if not done.problem and done.record != known.get((done.subset, done.id)):
+            before = known.pop((done.subset, done.id), None)  # held once, however large the set
+            if not done.problem and done.record != before:
                 journal.write(json.dumps(done.record) + "\n")
                 journal.flush()
     failed = [made[p.subset, p.id].problem for p in pairs if made[p.subset, p.id].problem]
@@ -213,7 +217,9 @@ def _refuse_doubles(pairs: Iterable[Pair]) -> None:
     for pair in pairs:
         key = (pair.subset, pair.id.lower())  # some file systems know no case
         if key in seen:
-            raise DataError(f"{pair.photo}: another pair of {pair.subset} has the id {pair.id} too")
+            raise DataError(
+                f"{pair.photo}: another pair of {pair.subset} has the id {pair.id} too; rename one"
+            )
         seen.add(key)
 
 

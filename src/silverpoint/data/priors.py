@@ -25,6 +25,13 @@ def version(kind: str) -> str:
     return f"{ASSET[kind]}-{ASSETS[ASSET[kind]].sha256[:8]}.{REVISION[kind]}"
 
 
+def fetch_network(kind: str) -> None:
+    """Have the network of a prior in the cache before pictures wait for it; AssetError where it cannot be had."""
+    from silverpoint.assets import fetch
+
+    fetch(ASSET[kind])
+
+
 def predictor(kind: str) -> Callable[[np.ndarray], np.ndarray]:
     """The function from a (H, W, 3) uint8 picture to its prior, (H, W) uint8.
 

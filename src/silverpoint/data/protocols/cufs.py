@@ -39,12 +39,14 @@ NUMBER = re.compile(
 
 def cufs(source: Source) -> Listing:
     """Three layouts: a pairs.csv; the database's own folders (CUHK_training_cropped_photos/photos, ...); and the crops
-    that circulate (AR/Training Photos, ...). Raises DataError for a folder that is none, or an id outside the draw.
+    that circulate (AR/Training Photos, ...). Rows of the table whose files are not there count as missing pairs.
+
+    Raises DataError for a folder that is none of these, or an id outside the draw.
     """
     draw = read_draw(source.draw, "cufs")
     problems: list[str] = []
     has_table = (source.folder / "pairs.csv").is_file()
-    found = _table(source) if has_table else _folders(source.folder, problems)
+    found = _table(source.folder, problems) if has_table else _folders(source.folder, problems)
     pairs = []
     for (subset, id), (photo, sketch, released) in sorted(found.items(), key=lambda item: _order(item[0])):
         # A table says its own split, and the students' is the database's; a draw file wins over everything.
@@ -70,17 +72,29 @@ def _order(key: tuple[str, str]) -> tuple[int, list[tuple[int, int | str]]]:
 Found = dict[tuple[str, str], tuple[Path, Path, str | None]]
 
 
-def _table(source: Source) -> Found:
-    rows = read_table(source.folder / "pairs.csv", ("id", "subset", "split", "photo", "sketch"))
+def _table(folder: Path, problems: list[str]) -> Found:
+    table = folder / "pairs.csv"
     found: Found = {}
-    for row in rows:
-        key = row["subset"], safe_id(row["id"])
-        if key[0] not in SUBSET:
-            raise DataError(f"{source.folder / 'pairs.csv'}: no subset {key[0]!r} in CUFS")
-        if key in found:
-            raise DataError(f"{source.folder / 'pairs.csv'}: {key[0]} {key[1]} stands in it twice")
-        photo, sketch = (inside(source.folder, row[kind]) for kind in ("photo", "sketch"))
-        found[key] = photo, sketch, row["split"]
+    seen: set[tuple[str, str]] = set()
+    for number, row in enumerate(read_table(table, ("id", "subset", "split", "photo", "sketch")), 2):
+        line = f"{table}, line {number}"
+        subset, id = row["subset"], safe_id(row["id"], line)
+        if subset not in SUBSET:
+            raise DataError(f"{line}: no subset {subset!r} in CUFS; it has {', '.join(SUBSET)}")
+        if (subset, id) in seen:
+            raise DataError(f"{line}: {subset} {id} stands in it twice; keep one of them")
+        seen.add((subset, id))
+        photo, sketch = (inside(folder, row[kind], line) for kind in ("photo", "sketch"))
+        missing = [file for file in (photo, sketch) if not file.is_file()]
+        if missing:
+            problems.append(f"{line}: there is no {' and no '.join(map(str, missing))}")
+            continue
+        people = [_person(subset, file.stem) for file in (photo, sketch)]
+        if subset == "CUHK" and None not in people and people[0] != people[1]:
+            problems.append(f"{line}: {photo.name} and {sketch.name} are of different people")
+        found[subset, id] = photo, sketch, row["split"]
+    if not found:
+        raise DataError(f"{folder}: holds none of the pairs of its table, {problems[0]}")
     return found
 
 
@@ -96,8 +110,12 @@ def _folders(folder: Path, problems: list[str]) -> Found:
             problems.append(f"{path}: belongs to no folder or name of CUFS")
             continue
         side = sketches if kind == "sketch" else photos
-        if (subset, id) in side:
-            raise DataError(f"{path}: {side[subset, id][0]} is of the same person; keep one of them")
+        if (subset, id) in side:  # the download has the photographs before they were cropped too
+            other = side[subset, id][0]
+            if _cropped(path, folder) == _cropped(other, folder):
+                raise DataError(f"{path}: {other} is of the same person; keep one of them")
+            if _cropped(other, folder):
+                continue
         side[subset, id] = path, split
     problems += [f"{photos[key][0]}: has no sketch" for key in sorted(photos.keys() - sketches.keys())]
     problems += [f"{sketches[key][0]}: has no photo" for key in sorted(sketches.keys() - photos.keys())]
@@ -106,6 +124,10 @@ def _folders(folder: Path, problems: list[str]) -> Found:
         if photos[key][1] != sketches[key][1]:
             problems.append(f"{photos[key][0]}: its sketch lies in another split's folder")
     return {key: (photos[key][0], sketches[key][0], photos[key][1]) for key in both}
+
+
+def _cropped(path: Path, root: Path) -> bool:
+    return "cropped" in str(path.relative_to(root).parent).lower()
 
 
 def _nearest(parts: tuple[str, ...], patterns: dict[str, str]) -> str | None:

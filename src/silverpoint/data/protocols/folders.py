@@ -41,18 +41,18 @@ def pairs(source: Source) -> Listing:
 def _table(path: Path) -> list[Pair]:
     found, root = [], path.parent
     for number, row in enumerate(read_table(path, ("photo",)), 2):
-        photo = inside(root, row["photo"])
-        sketch = inside(root, row["sketch"]) if row.get("sketch") else None
+        line = f"{path}, line {number}"
+        photo = inside(root, row["photo"], line)
+        sketch = inside(root, row["sketch"], line) if row.get("sketch") else None
         for file in (photo, sketch):
             if file is not None and not file.is_file():
-                raise DataError(f"{path}, line {number}: there is no {file}")
-        subset = row.get("subset") or path.stem
+                raise DataError(f"{line}: there is no {file}")
         split = row.get("split") or ""
         if split not in ("", "train", "val", "test"):
-            raise DataError(f"{path}, line {number}: a split is train, val or test, not {split!r}")
-        id = safe_id(row.get("id") or photo.stem)
+            raise DataError(f"{line}: a split is train, val or test, not {split!r}")
+        id, subset = safe_id(row.get("id") or photo.stem, line), safe_id(row.get("subset") or path.stem, line)
         style = row.get("style") or (subset if sketch else "simulated")
-        found.append(Pair(id, safe_id(subset), split, photo, sketch, style))
+        found.append(Pair(id, subset, split, photo, sketch, style))
     return found
 
 
@@ -70,10 +70,9 @@ def _folders(source: Source, problems: list[str]) -> list[Pair]:
     if not common:
         found = "no image in it" if not photos else f"no file has the name of one in {sketch_folder}"
         raise DataError(f"{photo_folder}: {found}")
-    subset = _as_id(root.resolve().name)
+    subset = safe_id(root.resolve().name, root)
     style = "simulated" if simulate else subset
-    return [Pair(_as_id(s), subset, "", photos[s], sketches.get(s), style) for s in common]
-
-
-def _as_id(name: str) -> str:
-    return safe_id(name.replace(" ", "-"))
+    return [
+        Pair(safe_id(stem, photos[stem]), subset, "", photos[stem], sketches.get(stem), style)
+        for stem in common
+    ]

@@ -30,7 +30,7 @@ def fs2k(source: Source) -> Listing:
         annotation = source.folder / f"anno_{split}.json"
         if annotation.exists():
             for entry in _entries(annotation):
-                pair = _pair(source.folder, annotation, entry, split, problems)
+                pair = _pair(annotation, entry, split, problems)
                 if pair is not None:
                     pairs.append(pair)
     if not pairs and not problems:
@@ -52,14 +52,13 @@ def _entries(annotation: Path) -> list[dict[str, Any]]:
     raise DataError(f"{annotation}: not an annotation of FS2K; download it again")
 
 
-def _pair(
-    root: Path, annotation: Path, entry: dict[str, Any], split: str, problems: list[str]
-) -> Pair | None:
+def _pair(annotation: Path, entry: dict[str, Any], split: str, problems: list[str]) -> Pair | None:
     folder, _, name = entry["image_name"].partition("/")
     number = name.removeprefix("image")
-    id = safe_id(f"{folder}-{number}")
-    photo = _image(root, ("photo", "photos"), folder, f"image{number}")
-    sketch = _image(root, ("sketch", "sketches"), folder.replace("photo", "sketch"), f"sketch{number}")
+    subset = safe_id(folder, annotation)
+    id = safe_id(f"{subset}-{number}", annotation)
+    photo = _image(annotation, ("photo", "photos"), folder, f"image{number}")
+    sketch = _image(annotation, ("sketch", "sketches"), folder.replace("photo", "sketch"), f"sketch{number}")
     if photo is None or sketch is None:
         problems.append(f"{annotation.name}: {entry['image_name']} has no {'sketch' if photo else 'photo'}")
         return None
@@ -69,13 +68,13 @@ def _pair(
         if key not in ("image_name", "style")
     }
     style = f"fs2k{int(entry['style']) + 1}"
-    return Pair(id, folder, split, photo, sketch, style, attributes=attributes)
+    return Pair(id, subset, split, photo, sketch, style, attributes=attributes)
 
 
-def _image(root: Path, kinds: tuple[str, ...], folder: str, stem: str) -> Path | None:
+def _image(annotation: Path, kinds: tuple[str, ...], folder: str, stem: str) -> Path | None:
     for kind in kinds:
         for suffix in IMAGE_SUFFIXES:
-            path = inside(root, f"{kind}/{folder}/{stem}{suffix}")
+            path = inside(annotation.parent, f"{kind}/{folder}/{stem}{suffix}", str(annotation))
             if path.is_file():
                 return path
     return None

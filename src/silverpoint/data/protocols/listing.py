@@ -2,6 +2,7 @@
 
 import csv
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -95,7 +96,7 @@ def read_draw(path: Path | None, published: str) -> dict[tuple[str, str], str]:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not a readable draw file ({error})") from error
     splits: dict[tuple[str, str], str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(unicodedata.normalize("NFC", text).splitlines(), 1):
         words = line.split("#")[0].split()
         if not words:
             continue
@@ -148,27 +149,32 @@ def images_under(folder: Path) -> Iterator[Path]:
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """The images below `folder` by their name without suffix; DataError when two share one."""
+    """The images below `folder` by their name without suffix, in NFC; DataError when two share one."""
     found: dict[str, Path] = {}
     for path in images_under(folder):
-        if path.stem in found:
-            raise DataError(f"{path}: {found[path.stem].name} has the same name; keep one of them")
-        found[path.stem] = path
+        stem = unicodedata.normalize("NFC", path.stem)
+        if stem in found:
+            raise DataError(f"{path}: {found[stem].name} has the same name; keep one of them")
+        found[stem] = path
     return found
 
 
-def inside(folder: Path, name: str) -> Path:
-    """A file that a table names; DataError when it lies outside the table's folder."""
+def inside(folder: Path, name: str, where: str) -> Path:
+    """A file that the table's line `where` names; DataError when it lies outside the table's folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"{name}: lies outside {folder}")
+        raise DataError(f"{where}: {name} lies outside {folder}; move it there")
     return path
 
 
-def safe_id(id: str) -> str:
-    """An id becomes a file name: DataError when it could leave its folder."""
-    if not id or id.startswith(".") or not re.fullmatch(r"[\w.+-]+", id):
-        raise DataError(f"{id!r}: no id that a file can be named by; use letters, digits, dots, - and _")
+def safe_id(name: str, where: object) -> str:
+    """An id that can name a file: `name` in NFC, with - for all but letters, digits, dots, + and _.
+
+    Raises DataError, which says `where` the name is from, when nothing is left of it.
+    """
+    id = re.sub(r"[^\w.+-]+", "-", unicodedata.normalize("NFC", name)).lstrip(".-").rstrip("-")
+    if not id:
+        raise DataError(f"{where}: {name!r} cannot name a file; use letters or digits")
     return id
 
 
