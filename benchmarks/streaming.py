@@ -1,4 +1,4 @@
-"""CelebA's number of pairs out of shards: images per second, and whether memory stays flat.
+"""CelebA's number of pairs out of shards: pairs per second, and whether memory stays flat.
 
     python benchmarks/streaming.py [--pairs 160000] [--workers 2] [--folder DIR]
 
@@ -103,7 +103,7 @@ def processor_seconds() -> float:
 
 
 def drain(loader: Iterable, report: int = 0) -> tuple[float, float]:
-    """Images per second and processor milliseconds an image, the loader's start included; a line for each of `report`
+    """Pairs per second and processor milliseconds a pair, the loader's start included; a line for each of `report`
     parts of the way."""
     start = last = time.perf_counter()
     used = processor_seconds()
@@ -116,7 +116,7 @@ def drain(loader: Iterable, report: int = 0) -> tuple[float, float]:
         if report and step % max(1, steps // report) == 0:
             now = time.perf_counter()
             print(
-                f"{count:8d} images  {seen / (now - last):7.0f} images/s  "
+                f"{count:8d} pairs  {seen / (now - last):7.0f} pairs/s  "
                 f"{resident():6.0f} MB + {workers_resident():6.0f} MB in workers",
                 flush=True,
             )
@@ -160,7 +160,7 @@ def main() -> None:
         plain = PlainFiles(root, min(args.pairs, 20_000))
         theirs = drain(DataLoader(plain, batch_size=BATCH, shuffle=True, num_workers=args.workers))
     for name, (rate, cost) in (("shards", ours), ("in threads", threads), ("plain files", theirs)):
-        print(f"{name:12s} {rate:6.0f} images/s {cost:6.2f} ms of a processor an image")
+        print(f"{name:12s} {rate:6.0f} pairs/s {cost:6.2f} ms of a processor a pair")
     for name, (rate, cost) in (("shards", ours), ("in threads", threads)):
         print(
             f"{name} against plain files: {rate / theirs[0]:.2f}x the rate, {cost / theirs[1]:.2f}x the cost"
