@@ -148,12 +148,14 @@ def test_rows_of_a_table_whose_files_are_not_there_are_missing_pairs(tmp_path):
     rows = (
         "CUHK,train,photos/p000.png,sketches/p000.png,f-005-01",
         "AR,test,photos/gone.png,sketches/p000.png,2",
+        "AR,test,photos/p000.png,sketches/gone.png,1",
     )
     found = listing("cufs", table(write_pair_folders(tmp_path / "cufs", 1), *rows))
     assert [p.id for p in found.pairs] == ["f-005-01"]
     assert "AR 43" in found.count()
-    assert len(found.problems) == 1
-    assert "line 3: there is no " in found.problems[0]
+    (problem,) = found.problems  # one line, and not one for each of 238 rows
+    assert "line 3: there is no " in problem
+    assert problem.endswith("gone.png; so it is with 2 rows")
     with pytest.raises(DataError, match=r"none of the pairs of its table, .*gone\.png"):
         listing("cufs", table(tmp_path / "cufs", rows[1]))
 

@@ -76,6 +76,7 @@ def _table(folder: Path, problems: list[str]) -> Found:
     table = folder / "pairs.csv"
     found: Found = {}
     seen: set[tuple[str, str]] = set()
+    missing: list[str] = []
     for number, row in enumerate(read_table(table, ("id", "subset", "split", "photo", "sketch")), 2):
         line = f"{table}, line {number}"
         subset, id = row["subset"], safe_id(row["id"], line)
@@ -85,16 +86,18 @@ def _table(folder: Path, problems: list[str]) -> Found:
             raise DataError(f"{line}: {subset} {id} stands in it twice; keep one of them")
         seen.add((subset, id))
         photo, sketch = (inside(folder, row[kind], line) for kind in ("photo", "sketch"))
-        missing = [file for file in (photo, sketch) if not file.is_file()]
-        if missing:
-            problems.append(f"{line}: there is no {' and no '.join(map(str, missing))}")
+        absent = [str(file) for file in (photo, sketch) if not file.is_file()]
+        if absent:
+            missing.append(f"{line}: there is no {' and no '.join(absent)}")
             continue
         people = [_person(subset, file.stem) for file in (photo, sketch)]
         if subset == "CUHK" and None not in people and people[0] != people[1]:
             problems.append(f"{line}: {photo.name} and {sketch.name} are of different people")
         found[subset, id] = photo, sketch, row["split"]
     if not found:
-        raise DataError(f"{folder}: holds none of the pairs of its table, {problems[0]}")
+        raise DataError(f"{folder}: holds none of the pairs of its table, {missing[0]}")
+    if missing:
+        problems.append(missing[0] + (f"; so it is with {len(missing)} rows" if len(missing) > 1 else ""))
     return found
 
 
