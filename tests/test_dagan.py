@@ -10,6 +10,7 @@ from torch import nn
 
 import silverpoint.methods.dagan as dagan
 from drawn import write_pair_folders
+from lab import noting
 from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.prepare import prepare
 from silverpoint.errors import UsageError
@@ -50,6 +51,18 @@ def small_batch(size=32, count=2, seed=1):
 def method(**changes):
     torch.manual_seed(0)
     return DAGAN(build_settings(Settings, {"crop_size": 32, "width": 32, **changes}), ("x",))
+
+
+def test_compiled_encoder_and_decoder_are_what_trains():
+    plain, compiled, runs = method(), method(), []
+    compiled.inverter.compile(backend=noting(runs), fullgraph=True)
+    found = []
+    for each in (plain, compiled):
+        torch.manual_seed(3)
+        found.append([torch.stack(list(losses.values())) for _, losses in each.training_step(small_batch())])
+    assert len(runs) >= 2
+    for expected, value in zip(*found, strict=True):
+        torch.testing.assert_close(value, expected)
 
 
 # ---- Table 1 -----------------------------------------------------------------------------------------------------

@@ -187,6 +187,7 @@ def test_the_model_file_agrees_with_torch_and_says_what_it_is(finished, tmp_path
     assert exported.torch_seconds > 0
     metadata = json.loads(onnx.load(tmp_path / "half.onnx").metadata_props[0].value)
     assert metadata["licence"] == "research"
+    assert metadata["dataset"] == "dataset train"  # the folder's name: nobody has prepared it
     assert metadata["direction"] == "photo2sketch"
     assert metadata["size_multiple"] == 16
     assert onnx.load(tmp_path / "half.onnx").ir_version <= 9  # for runtimes of the last years

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from silverpoint.data.batches import Batch
+from silverpoint.errors import UsageError
 from silverpoint.methods import method_class, names
 from silverpoint.methods.method import source_priors
 from silverpoint.methods.pix2pix import Pix2Pix
 from silverpoint.methods.pix2pix import Settings as Pix2PixSettings
 from silverpoint.nets.bisenet import BiSeNet
 from silverpoint.nets.vgg import VGG19
+from silverpoint.training.export import _difference, _inputs, _to_onnx, average_networks
 from silverpoint.training.settings import build_settings
 
 SMALL = {
@@ -54,11 +56,10 @@ def some_batch(styles=2, size=64, count=2):
     return Batch(photo, sketch, torch.eye(styles)[:count], ["a", "b"][:count], priors, unpaired)
 
 
-def small_method(name):
+def small_method(name, **more):
     torch.manual_seed(0)
-    settings = build_settings(
-        method_class(name).settings_class, {k: v for k, v in SMALL.items() if k in fields(name)}
-    )
+    small = {k: v for k, v in SMALL.items() if k in fields(name)}
+    settings = build_settings(method_class(name).settings_class, small | more)
     return method_class(name)(settings, ("x", "y"))
 
 
@@ -99,6 +100,32 @@ def test_a_synthesizer_takes_source_style_and_priors_and_returns_an_image(name):
             drawn = net(source, batch.style, *(batch.priors[p] for p in source_priors(net, direction)))
         assert drawn.shape == target.shape
         assert drawn.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", names())
+def test_rates_and_moments_that_adam_refuses_are_refused_before_a_run_begins(name):
+    settings = method_class(name).settings_class
+    for field in (f for f in fields(name) if f.startswith(("lr", "rcs_lr"))):
+        with pytest.raises(UsageError, match=f"{field} must be at least 0"):
+            settings(**{field: -1e-4})
+    for field in (f for f in fields(name) if f.startswith("beta")):
+        for value in (-0.1, 1.0):
+            with pytest.raises(UsageError, match=f"{field} must be"):
+                settings(**{field: value})
+    with pytest.raises(UsageError, match="at least one epoch"):
+        settings(n_epochs=0, n_epochs_decay=0)
+
+
+@pytest.mark.parametrize("name", ["pix2pix", "cut", "cyclegan"])
+def test_a_baseline_that_makes_photos_becomes_a_graph_that_does_as_torch(name):
+    """The other methods' own tests export them, in both directions."""
+    method = small_method(
+        name, **({"direction": "sketch2photo"} if "direction" in fields(name) else {})
+    ).eval()
+    net = average_networks([method.synthesizer("sketch2photo")])
+    model = _to_onnx(net, _inputs(net, method, "sketch2photo", 64, 96, batch=2), "sketch2photo")
+    picture = _inputs(net, method, "sketch2photo", 128, 64, batch=3)
+    assert _difference(model, net, picture, ("style",)) < 1e-3
 
 
 @pytest.mark.parametrize("name", names())

@@ -39,3 +39,18 @@ def test_a_log_on_a_full_disk_ends_the_run_with_its_name(tmp_path: Path) -> None
         Report(tmp_path, True, 20, torch.device("cpu")) as report,
     ):
         report.validation("main", 1, "photo2sketch", {"ssim": 0.5})
+
+
+def test_a_run_goes_on_without_tensorboard_where_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Report(tmp_path, True, 20, torch.device("cpu")) as report:
+
+        def full(*_: object) -> None:
+            raise OSError("No space left on device")
+
+        report.board.add_scalar = full  # type: ignore[union-attr,method-assign]
+        for step in (1, 2):
+            report.validation("main", step, "photo2sketch", {"ssim": 0.5})
+    assert capsys.readouterr().err.count("tensorboard: cannot be written (No space left on device)") == 1
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2

@@ -10,6 +10,7 @@ from threading import get_ident
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,7 +22,7 @@ from silverpoint.methods import method_class
 from silverpoint.methods.method import OptimizerSpec, Stage
 from silverpoint.methods.pix2pix import Settings as Pix2PixSettings
 from silverpoint.metrics.measure import _lpips_on
-from silverpoint.training import processes, report
+from silverpoint.training import checkpoint, processes, report
 from silverpoint.training.checkpoint import read_checkpoint, write_checkpoint
 from silverpoint.training.export import load_run, load_synthesizer
 from silverpoint.training.options import build_options, changed
@@ -336,11 +337,25 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(finished, tmp_path):
         read_checkpoint(damaged)
 
 
-def test_a_failed_write_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("owner", "call", "error"),
+    [
+        (os, "replace", OSError("disk full")),
+        (os, "fsync", OSError("quota is full")),
+        (checkpoint, "save_file", SafetensorError("I/O error: the disk is full")),
+    ],
+)
+def test_a_failed_write_keeps_the_checkpoint_before(tmp_path, monkeypatch, owner, call, error):
     path = tmp_path / "last.safetensors"
     write_checkpoint(path, {"a": torch.ones(2)}, {"step": 1})
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(owner, call, full)
+    with pytest.raises(
+        RunError, match=r"last\.safetensors: cannot be written .*full.*; make room, then go on from"
+    ):
         write_checkpoint(path, {"a": torch.zeros(2)}, {"step": 2})
     tensors, state = read_checkpoint(path)
     assert state == {"step": 1}
@@ -408,18 +423,40 @@ def test_weights_that_are_not_numbers_are_never_saved(dataset, tmp_path, monkeyp
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
         MemoryError(),
     ],
 )
-def test_out_of_memory_says_what_takes_less(dataset, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize("where", ["training_step", "start_stage"])
+def test_out_of_memory_says_what_takes_less(dataset, tmp_path, monkeypatch, error, where):
     def full(*_):
         raise error
 
-    monkeypatch.setattr(SmallGAN, "training_step", full)
+    monkeypatch.setattr(SmallGAN, where, full)
     with pytest.raises(RunError) as caught:
         trainer(dataset, tmp_path / "run").fit()
     for way in ("--accumulate 2", "--batch_size below 2", "--crop_size below 32", "--precision bf16-mixed"):
         assert way in str(caught.value)
+    assert str(caught.value).endswith("No checkpoint had been written")
+
+
+def test_out_of_memory_names_the_last_good_checkpoint_as_it_is_written(dataset, tmp_path, monkeypatch):
+    out, steps = tmp_path / "Anna" / "Run", []
+
+    def full_at_the_third(self, *arguments):
+        steps.append(1)
+        if len(steps) == 3:
+            raise MemoryError
+        return update(self, *arguments)
+
+    update = Trainer._update
+    monkeypatch.setattr(Trainer, "_update", full_at_the_third)
+    with pytest.raises(RunError) as caught:
+        trainer(dataset, out).fit()
+    assert f"The last good checkpoint is {out / 'checkpoints' / 'last.safetensors'}, of step 2" in str(
+        caught.value
+    )
 
 
 def test_another_error_of_a_method_is_not_taken_for_memory(dataset, tmp_path, monkeypatch):

@@ -20,7 +20,8 @@ import silverpoint.methods.method as registry
 from lab import SmallGAN, SmallSettings, register_small_methods, write_dataset
 from silverpoint.data.batches import still
 from silverpoint.data.pairs import read_split
-from silverpoint.training import report
+from silverpoint.errors import RunError
+from silverpoint.training import checkpoint, report
 from silverpoint.training.trainer import RunOptions, Trainer, resumed
 
 # Processes forked from one that has imported torch but never computed: they start in milliseconds.
@@ -48,7 +49,15 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def train(
-    dataset, out, settings=None, resume=False, environment=None, killed_by=None, method="small", **options
+    dataset,
+    out,
+    settings=None,
+    resume=False,
+    environment=None,
+    killed_by=None,
+    failing=None,
+    method="small",
+    **options,
 ):
     """In a process of its own."""
     os.environ.update(ENVIRONMENT | (environment or {}))
@@ -57,6 +66,10 @@ def train(
     register_small_methods()
     if killed_by:
         kill_at(*killed_by)
+    if failing:
+        said = os.open(out.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(said, 2)
+        fail_at(*failing)
     if resume:
         resumed(out, **options).fit(resume=True)
         return
@@ -161,6 +174,35 @@ def test_two_processes_resume_bit_for_bit_and_only_as_two(dataset, tmp_path):
     assert all(torch.equal(whole[key], run[key]) for key in whole)
 
 
+def fail_at(call: str, rank: str, error: Exception) -> None:
+    """In this process, if it has this rank, the second call of a Trainer's method fails."""
+    original, seen = getattr(Trainer, call), []
+
+    def failing(*arguments, **keywords):
+        seen.append(1)
+        if len(seen) == 2 and os.environ["RANK"] == rank:
+            raise error
+        return original(*arguments, **keywords)
+
+    setattr(Trainer, call, failing)
+
+
+@pytest.mark.parametrize(
+    ("call", "rank", "error", "said"),
+    [
+        ("_write_checkpoint", "0", RunError("last.safetensors: cannot be written; make room"), "make room"),
+        ("_update", "1", MemoryError(), "process 1: {out}: out of memory; what takes less:"),
+    ],
+)
+def test_what_befalls_one_of_two_processes_ends_both_and_is_said_with_the_way_out(
+    dataset, tmp_path, call, rank, error, said
+):
+    out = tmp_path / "run"
+    options = {"settings": {"batch_size": 2}, "failing": (call, rank, error)}
+    assert train_by_two(dataset, out, **options) == [1, 1]
+    assert said.format(out=out) in out.with_suffix(".err").read_text()
+
+
 def _metadata(run: Path) -> str:
     from safetensors import safe_open
 
@@ -209,9 +251,12 @@ def test_what_is_wrong_is_said_once_by_two_processes(tmp_path):
 def kill_at(what: str, when: int) -> None:
     """This process kills itself (SIGKILL; `asked`: is asked to stop) at the `when`-th such moment."""
     seen = 0
-    module, name = {"written": (os, "fsync"), "linked": (os, "link"), "renamed": (os, "replace")}.get(
-        what, (Trainer, "_update")
-    )
+    module, name = {
+        "begun": (checkpoint, "save_file"),
+        "written": (os, "fsync"),
+        "linked": (os, "link"),
+        "renamed": (os, "replace"),
+    }.get(what, (Trainer, "_update"))
     original = getattr(module, name)
 
     def deadly(*arguments, **keywords):
@@ -222,6 +267,10 @@ def kill_at(what: str, when: int) -> None:
             if os.environ["RANK"] == "1":
                 os.kill(os.getpid(), signal.SIGTERM)
         elif seen == when:
+            if (
+                what == "begun"
+            ):  # in the middle of the bytes, which safetensors writes under a name of its own
+                (arguments[1].parent / ".tmpQx3aZ9").write_bytes(b"half a checkpoint")
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments, **keywords)
 
@@ -245,7 +294,7 @@ def assert_reaches(out: Path, expected: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", [("written", 9), ("linked", 4), ("renamed", 6), ("renamed", 7), ("step", 5)]
+    "moment", [("begun", 4), ("written", 9), ("linked", 4), ("renamed", 6), ("renamed", 7), ("step", 5)]
 )
 def test_killed_while_a_checkpoint_is_written_a_run_still_reaches_the_same_weights(
     dataset, tmp_path, undisturbed, moment

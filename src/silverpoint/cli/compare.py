@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.is_dir():
         raise UsageError(f"--out {args.out}: is a folder; name the file to write, report.html for one")
 
+    from silverpoint.data.pairs import protocol_of
     from silverpoint.metrics.compare import compare
     from silverpoint.metrics.page import render
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             floors=not args.no_floors,
             subset=subsets.pop() if len(subsets) == 1 else None,
         )
-    protocol = _protocol(args.data)
+    protocol = protocol_of(args.data)
     title = f"{protocol.upper()} {args.subset or ''} {args.split}, {direction.replace('2', ' to ')}"
     page = render(
         comparison, title=" ".join(title.split()), dataset=protocol, direction=direction, sheet=args.sheet
@@ -122,11 +122,3 @@ def _named(args: argparse.Namespace) -> dict[str, Contender]:
     if len(directions) > 1:
         raise UsageError("the runs go in different directions; choose one with --direction")
     return found
-
-
-def _protocol(dataset: Path) -> str:
-    """Which database the folder holds, as its dataset.json says; its own name where there is none."""
-    try:
-        return str(json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["protocol"])
-    except (OSError, ValueError, KeyError):
-        return dataset.resolve().name

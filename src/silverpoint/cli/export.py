@@ -73,4 +73,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"one picture: {exported.seconds * 1e3:.0f} ms, in torch {exported.torch_seconds * 1e3:.0f} ms")
     for name, value in exported.metrics.items():
         print(f"{name}: {value:.4f}, in torch {exported.torch_metrics[name]:.4f}")
+    if "licence" not in about:
+        print(
+            "the file states no licence; its weights are bound by that of their data: --about '{\"licence\": ...}'"
+        )
     return 0

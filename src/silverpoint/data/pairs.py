@@ -1,6 +1,7 @@
 """Reading a dataset folder: pairs.csv and the pictures it names, as files or as members of tar shards."""
 
 import csv
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ def read_rows(dataset: Path) -> list[dict[str, str]]:
                 wrong = f"the {name} {row[name]!r} cannot name a file; give it another"
                 raise DataError(f"{table}, line {number}: {wrong}")
     return rows
+
+
+def protocol_of(dataset: Path) -> str:
+    """Which database a folder holds, as its dataset.json says; its own name where there is none."""
+    try:
+        return str(json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["protocol"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return dataset.resolve().name
 
 
 def list_split(dataset: Path, split: str, subset: str | None = None) -> list[StoredExample]:

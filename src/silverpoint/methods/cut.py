@@ -42,7 +42,7 @@ class Settings(CommonSettings):
     n_epochs: int = setting(200, "the authors' code: constant learning rate", low=0)
     n_epochs_decay: int = setting(200, "the authors' code: linear decay to zero", low=0)
     lr: float = setting(2e-4, "the authors' code", low=0)
-    beta1: float = setting(0.5, "the authors' code", low=0, high=1)
+    beta1: float = setting(0.5, "the authors' code", low=0, high=0.9999)
     lambda_GAN: float = setting(1.0, "Eq. 5", low=0)
     lambda_NCE: float = setting(1.0, "Eq. 5: lambda_X", low=0)
     nce_idt: bool = setting(True, "Eq. 5: lambda_Y = lambda_X; false: lambda_Y = 0")

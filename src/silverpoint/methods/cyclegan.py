@@ -38,7 +38,7 @@ class Settings(CommonSettings):
 
     framing: str = setting("resize286", "authors' code: load_size 286, crop_size 256", choices=FRAMINGS)
     lr: float = setting(2e-4, "section 4", low=0)
-    beta1: float = setting(0.5, "authors' code", low=0)
+    beta1: float = setting(0.5, "authors' code", low=0, high=0.9999)
     lambda_A: float = setting(10.0, "section 4: weight of photo -> sketch -> photo", low=0)
     lambda_B: float = setting(10.0, "section 4: weight of sketch -> photo -> sketch", low=0)
     lambda_identity: float = setting(0.5, "section 5.2: 0.5 lambda; 0 saves a third of the step", low=0)

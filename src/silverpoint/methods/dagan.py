@@ -15,6 +15,7 @@ KL has a weight of its own, and DA-Net descends a bounded loss, not Eq. 8 as pri
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ class Settings(CommonSettings):
     lr: float = setting(2e-4, "ours: Adam's rate for Inv-Net is not given", low=0)
     lr_G: float = setting(2e-5, "ours: the encoder's rate in the adversarial update", low=0)
     lr_D: float = setting(2e-4, "ours", low=0)
-    beta1: float = setting(0.5, "ours: the habit of GANs", low=0)
+    beta1: float = setting(0.5, "ours: the habit of GANs", low=0, high=0.9999)
     itrs_inv: int = setting(1, "Algorithm 1, line 2; number ours", low=1)
     itrs_G: int = setting(1, "Algorithm 1, line 4; number ours. 0: no adaptation", low=0)
     itrs_D: int = setting(1, "Algorithm 1, line 6; number ours. 0, with itrs_G 0: no target", low=0)
@@ -80,6 +81,11 @@ class Inverter(nn.Module):
 
     def forward(self, source: Tensor, style: Tensor) -> Tensor:
         return self.net(source)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's, of encoder and decoder: training calls them by themselves."""
+        self.net.encoder.compile(*args, **kwargs)
+        self.net.decoder.compile(*args, **kwargs)
 
 
 class DAGAN(Method):

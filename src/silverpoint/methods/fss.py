@@ -57,7 +57,7 @@ class Settings(CommonSettings):
     n_epochs: int = setting(200, "implementation details: constant learning rate", low=0)
     n_epochs_decay: int = setting(200, "implementation details: linear decay to zero", low=0)
     lr: float = setting(2e-4, "implementation details", low=0)
-    beta1: float = setting(0.5, "implementation details", low=0, high=1)
+    beta1: float = setting(0.5, "implementation details", low=0, high=0.9999)
     lambda_GAN: float = setting(1.0, "Eq. 14", low=0)
     lambda_l1: float = setting(100.0, "Eq. 14: alpha (implementation details)", low=0)
     lambda_NCE: float = setting(1.0, "Eq. 14: beta; its value is CUT's", low=0)

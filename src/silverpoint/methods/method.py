@@ -75,6 +75,8 @@ class CommonSettings:
             finite = not isinstance(value, float) or math.isfinite(value)
             if not (inside and finite) or (choices and value not in choices):
                 raise UsageError(f"{f.name} must be {allowed(f.metadata) or 'finite'}, not {value}")
+        if self.n_epochs + self.n_epochs_decay < 1:
+            raise UsageError("n_epochs and n_epochs_decay are both 0: train at least one epoch")
         side = training_side(self.framing, self.crop_size)
         if side % self.size_multiple:
             raise UsageError(f"crop_size must be a multiple of {self.size_multiple}, not {side}")

@@ -39,8 +39,8 @@ class Settings(CommonSettings):
     crop_size: int = setting(
         176, "ours: the largest crop that leaves a 200-pixel frame room to be scaled", low=32
     )
-    lr: float = setting(5e-4, "ours")
-    lr_discriminator: float = setting(2e-4, "ours")
+    lr: float = setting(5e-4, "ours", low=0)
+    lr_discriminator: float = setting(2e-4, "ours", low=0)
     lambda_l1: float = setting(15.0, "ours", low=0)
     lambda_perceptual: float = setting(4.0, "ours", low=0)
     stroke_window: int = setting(

@@ -28,8 +28,8 @@ from silverpoint.nets.unet import UNet256
 class Settings(CommonSettings):
     size_multiple = UNet256.size_multiple
 
-    lr: float = setting(2e-4, "section 3.3")
-    beta1: float = setting(0.5, "section 3.3")
+    lr: float = setting(2e-4, "section 3.3", low=0)
+    beta1: float = setting(0.5, "section 3.3", low=0, high=0.9999)
     lambda_l1: float = setting(100.0, "section 6.1: lambda = 100", low=0)
     gan_mode: str = setting("vanilla", "Eq. 1", choices=MODES)
     direction: str = setting("photo2sketch", "ours", choices=("photo2sketch", "sketch2photo"))

@@ -49,8 +49,8 @@ class Settings(CommonSettings):
 
     framing: str = setting("pad256", "section IV-B: padded to 256x256, as SCA-GAN does", choices=FRAMINGS)
     fill: str = setting("white", "ours: the colour of paper", choices=FILLS)
-    lr: float = setting(2e-4, "section IV-A")
-    beta1: float = setting(0.5, "section IV-A")
+    lr: float = setting(2e-4, "section IV-A", low=0)
+    beta1: float = setting(0.5, "section IV-A", low=0, high=0.9999)
     stages: int = setting(3, "Table VI: stages after the initial one; the paper tries up to 4", low=0)
     saliency: bool = setting(True, "section III-B; false for CUFSF (section IV-F-1)")
     injection: bool = setting(True, "section III-B; false: gamma and beta are learned constants")

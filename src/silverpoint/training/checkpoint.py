@@ -30,13 +30,8 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, ob
             tensor = tensor.clone()
         stored.add(tensor.data_ptr())
         ours[name] = tensor
-    with whole_file(path) as temporary:
-        try:
-            save_file(ours, temporary, {"silverpoint": json.dumps(state)})
-        except (OSError, SafetensorError) as error:
-            raise RunError(
-                f"{path}: cannot be written ({error}); make room, then go on from the one before with --resume"
-            ) from error
+    with whole_file(path, "go on from the one before with --resume") as temporary:
+        save_file(ours, temporary, {"silverpoint": json.dumps(state)})
         if keep > 1 and path.exists():
             for age in range(keep - 1, 1, -1):
                 if (younger := earlier(path, age - 1)).exists():
@@ -66,19 +61,22 @@ def _link(path: Path, to: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, then: str = "try again") -> Iterator[Path]:
     """A temporary name beside `path` to write to; on leaving, `path` is renamed to it: never half a file. It may be
-    read by whoever may read other new files: safetensors would keep it to its owner.
+    read by whoever may read other new files: safetensors would keep it to its owner. Raises RunError when the disk
+    is full or the folder cannot be written to.
     """
     temporary = _temporary(path)
-    temporary.touch()
-    mode = temporary.stat().st_mode
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(mode)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path}: cannot be written ({error}); make room, then {then}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,17 +91,28 @@ def _temporary(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What a killed process had begun to write."""
-    for leftover in folder.glob(".*.safetensors.*"):
-        leftover.unlink()
+    """What a killed process had begun to write: under our own names, and under those that safetensors makes up."""
+    for pattern in (".*.safetensors.*", ".tmp*"):
+        for leftover in folder.glob(pattern):
+            leftover.unlink()
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state of a checkpoint, without its tensors."""
+    return _read(path, with_tensors=False)[1]
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and state of a checkpoint; RunError when it is missing or damaged."""
+    return _read(path, with_tensors=True)
+
+
+def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads((file.metadata() or {})["silverpoint"])
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+            names = file.keys() if with_tensors else ()
+            return {name: file.get_tensor(name) for name in names}, state
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         before = earlier(path, 1)
         hint = f"; {before} is the one before: rename it to {path.name}" if before.is_file() else ""

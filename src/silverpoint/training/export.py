@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import silverpoint
 from silverpoint.data.alignment import FRAMES
 from silverpoint.data.layout import PARTS
-from silverpoint.data.pairs import Example
+from silverpoint.data.pairs import Example, protocol_of
 from silverpoint.errors import RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import Method
@@ -100,7 +100,8 @@ def export(
 
     `average_with` names other runs whose networks are averaged with this one's (model soups, Wortsman et al. 2022):
     runs of one method and the same styles, one of which began with the other or both with a third.
-    The metrics over the pairs `judged_on` go into the metadata, as does `about`: dataset, licence, trained, name.
+    The metrics over the pairs `judged_on` go into the metadata, as does `about`: licence, trained, name, or another
+    dataset than the run's.
     Raises UsageError for a direction the run does not have, RunError when the graph does not agree with torch.
     """
     method, direction, net = load_synthesizer(run, direction, checkpoint)
@@ -139,6 +140,7 @@ def export(
         "fill": method.settings.fill,
         "priors": [name for name in names[1:] if _reads(model, name)],
         "bits": bits,
+        "dataset": _dataset(run),
         "silverpoint": silverpoint.__version__,
         **({"metrics": {name: round(value, 4) for name, value in found[0].items()}} if judged_on else {}),
         **(about or {}),
@@ -147,6 +149,13 @@ def export(
     onnx.checker.check_model(model)
     write_whole(out, model.SerializeToString())
     return Exported(difference, _seconds(drawn, picture), _seconds(net, picture), *found)
+
+
+def _dataset(run: Path) -> str:
+    """What a run was trained on, in words: "cufs CUHK train"."""
+    options = read_run(run)[1]
+    subset = f" {options.subset}" if options.subset else ""
+    return " and ".join(f"{protocol_of(Path(d))}{subset} train" for d in options.datasets)
 
 
 def _frame(run: Path) -> dict[str, object] | None:

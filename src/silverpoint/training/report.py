@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Report:
     def __enter__(self) -> "Report":
         if self.active:
             self.log_file = (self.out / "log.jsonl").open("a", encoding="utf-8")
-            self.board = SummaryWriter(str(self.out / "tensorboard"))
+            self.board: SummaryWriter | None = SummaryWriter(str(self.out / "tensorboard"))
         self.begun = self.logged = time.monotonic()
         self.stage: tuple[str, int, float] | None = (
             None  # its name, the step and the time at which it began here
@@ -50,7 +51,7 @@ class Report:
                 self.bar.close()
             with suppress(OSError):  # a full disk has been told of
                 self.log_file.close()
-            self.board.close()
+            self._show("close")
 
     # ---- losses, which stay on the device until somebody looks ---------------------------------------------------
 
@@ -108,7 +109,7 @@ class Report:
         extra |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
         for name, value in (values | extra).items():
             if value is not None:
-                self.board.add_scalar(f"{stage}/{name}", value, step)
+                self._show("add_scalar", f"{stage}/{name}", value, step)
         losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         lr = "/".join(f"{rate:.2g}" for rate in dict.fromkeys(rates.values()))
         line = f"{losses}  lr {lr}  {speed:.1f} images/s" + ("" if memory is None else f"  {memory:.1f} GB")
@@ -128,7 +129,7 @@ class Report:
         geometry = {"geometry": "native"} if of in ("photo2sketch", "sketch2photo") else {}
         self._write({"stage": stage, "step": step, "validation": of, **geometry, **values})
         for name, value in values.items():
-            self.board.add_scalar(f"{stage}/validation/{of}/{name}", value, step)
+            self._show("add_scalar", f"{stage}/validation/{of}/{name}", value, step)
         self.say(f"{stage} {step}  {of}  " + "  ".join(f"{n} {v:.4f}" for n, v in values.items()))
 
     def samples(self, name: str, rows: Sequence[Sequence[np.ndarray]]) -> None:
@@ -138,7 +139,7 @@ class Report:
         chosen = np.linspace(0, len(rows[0]) - 1, min(12, len(rows[0]))).astype(int)
         sheet = np.concatenate([np.concatenate([_tile(row[i]) for i in chosen], axis=1) for row in rows])
         write_image(sheet, self.out / "samples" / f"{name}-{self.done:07d}.png")
-        self.board.add_image(name, sheet, self.done, dataformats="HWC")
+        self._show("add_image", name, sheet, self.done, dataformats="HWC")
 
     def end(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """The last words of a run that reached its end."""
@@ -162,6 +163,15 @@ class Report:
     def say(self, line: str) -> None:
         if self.active:
             tqdm.write(line, file=sys.stderr)
+
+    def _show(self, method: str, *what: Any, **how: Any) -> None:
+        """Something for TensorBoard, which a run can do without."""
+        if self.board is not None:
+            try:
+                getattr(self.board, method)(*what, **how)
+            except OSError as error:
+                self.board = None
+                self.say(f"{self.out / 'tensorboard'}: cannot be written ({error}); the run goes on without")
 
     def _write(self, record: Mapping[str, object]) -> None:
         try:

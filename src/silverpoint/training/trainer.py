@@ -30,7 +30,7 @@ from silverpoint.data.alignment import FRAMES
 from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.pairs import Example, StoredExample, list_split
 from silverpoint.data.preview import frame_of
-from silverpoint.errors import DataError, RunError, UsageError
+from silverpoint.errors import DataError, RunError, SilverpointError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, Stage
 from silverpoint.training.average import Average
@@ -38,6 +38,7 @@ from silverpoint.training.checkpoint import (
     load_into,
     optimizer_tensors,
     read_checkpoint,
+    read_state,
     remove_leftovers,
     restore_optimizer,
     write_checkpoint,
@@ -50,6 +51,9 @@ from silverpoint.training.report import Report, cut_log
 from silverpoint.training.settings import build_settings
 from silverpoint.training.validation import LOWER_IS_BETTER, inspect_examples, synthesize_examples, validate
 
+# what libraries say in an error's text, lower case
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
+CONNECTION_LOST = ("connection closed", "connection reset", "gloo", "nccl")
 LOADERS = 4  # threads that prepare batches, where a graphics card computes
 
 
@@ -91,18 +95,18 @@ class Trainer:
             cut_log(self.out / "log.jsonl", [s.name for s in stages], first, step)
         with Report(self.out, self.fabric.is_global_zero, sum(totals), self.fabric.device) as self.report:
             for number, stage in enumerate(stages):
-                self._enter(number, stage)
-                if resume and number == first:
-                    self._restore(loaded, state)
-                    loaded = {}
-                elif not resume and number == 0:
-                    self._start_from()
-                if number >= first:
-                    begin = step if number == first else 0
-                    with self._explained():
+                with self._explained():
+                    self._enter(number, stage)
+                    if resume and number == first:
+                        self._restore(loaded, state)
+                        loaded = {}
+                    elif not resume and number == 0:
+                        self._start_from()
+                    if number >= first:
+                        begin = step if number == first else 0
                         self._run_stage(number, stage, begin, totals[number], sum(totals[:number]))
-                    if len(stages) > 1:
-                        self._save(number, totals[number], f"stage-{stage.name}")
+                        if len(stages) > 1:
+                            self._save(number, totals[number], f"stage-{stage.name}")
             self.report.end(self.metrics)
         return self.metrics
 
@@ -175,6 +179,7 @@ class Trainer:
                     self.report.say(
                         f"stopped at step {done} of {stage.name}; go on with: {self._command()} --resume"
                     )
+                    self.all.any([True])  # who starts processes ends them all when the first of them ends
                     raise KeyboardInterrupt
 
     def _update(self, stage: Stage, step: int, total: int, batch: Batch) -> dict[str, Tensor]:
@@ -295,34 +300,42 @@ class Trainer:
         last = self.checkpoints / "last.safetensors"
         if not last.exists():
             return "no checkpoint had been written"
-        state = read_checkpoint(last)[1]
-        return f"the last good checkpoint is {last}, of step {state['step']}"
+        return f"the last good checkpoint is {last}, of step {read_state(last)['step']}"
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Out of memory, said with the settings that help; and what befell one process, by that process."""
         try:
             yield
-        except RunError:  # agreed on by all
+        except SilverpointError:  # agreed on by all
             raise
         except Exception as error:
             text = str(error)
-            memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
-            if not self.fabric.is_global_zero:
-                kind = "out of memory" if memory else f"{type(error).__name__}: {text}"
-                print(f"silverpoint: process {self.fabric.global_rank}: {kind}", file=sys.stderr, flush=True)
-            if not memory:
-                raise
-            s, o = self.settings, self.options
-            ways = [f"--accumulate {2 * o.accumulate}"] if s.batch_size % (2 * o.accumulate) == 0 else []
-            ways += [f"a --batch_size below {s.batch_size}"] if s.batch_size > 1 else []
-            smaller = s.framing == "crop" and s.crop_size > s.size_multiple
-            ways += [f"a --crop_size below {s.crop_size}"] if smaller else []
-            ways += ["--precision bf16-mixed"] if o.precision == "32-true" else []
-            raise RunError(
-                f"{self.out}: out of memory; what takes less: {', '.join(ways) or 'another method'}. "
-                f"{self._last_good().capitalize()}"
-            ) from error
+            memory = isinstance(error, MemoryError) or any(w in text.lower() for w in OUT_OF_MEMORY)
+            if memory:
+                good = self._last_good()
+                text = f"{self.out}: out of memory; what takes less: {self._smaller()}. {good[:1].upper()}{good[1:]}"
+            elif not self.fabric.is_global_zero:
+                text = f"{type(error).__name__}: {text}"
+            elif self.all.count > 1 and any(w in text.lower() for w in CONNECTION_LOST):
+                raise RunError(
+                    f"{self.out}: another process of the run has ended; it has said why"
+                ) from error
+            if not self.fabric.is_global_zero:  # what befalls this one alone, nobody else can tell
+                print(f"silverpoint: process {self.fabric.global_rank}: {text}", file=sys.stderr, flush=True)
+            if memory:
+                raise RunError(text) from error
+            raise
+
+    def _smaller(self) -> str:
+        """The settings that take less memory."""
+        s, o = self.settings, self.options
+        ways = [f"--accumulate {2 * o.accumulate}"] if s.batch_size % (2 * o.accumulate) == 0 else []
+        ways += [f"a --batch_size below {s.batch_size}"] if s.batch_size > 1 else []
+        smaller = s.framing == "crop" and s.crop_size > s.size_multiple
+        ways += [f"a --crop_size below {s.crop_size}"] if smaller else []
+        ways += ["--precision bf16-mixed"] if o.precision == "32-true" else []
+        return ", ".join(ways) or "another method"
 
     # ---- the run folder ------------------------------------------------------------------------------------------
 
@@ -360,8 +373,17 @@ class Trainer:
         return "cufs" if not frames and self.shown[0].photo.shape[1::-1] == FRAMES["cufs"].size() else None
 
     def _save(self, stage: int, step: int, name: str = "last") -> None:
-        if not self.fabric.is_global_zero:
-            return
+        """The first process writes; the others go on, or end, when it has."""
+        failed: RunError | None = None
+        if self.fabric.is_global_zero:
+            try:
+                self._write_checkpoint(stage, step, name)
+            except RunError as error:
+                failed = error
+        if self.all.any([failed is not None])[0]:
+            raise failed or RunError(f"{self.out}: the first process could not save")
+
+    def _write_checkpoint(self, stage: int, step: int, name: str) -> None:
         tensors = {f"method.{k}": v for k, v in self.method.state_dict().items()}
         for direction, average in self.averages.items():
             tensors |= {f"average/{direction}.module.{k}": v for k, v in average.module.state_dict().items()}
