@@ -1,10 +1,13 @@
 """A training step of ours beside a plain transcription of the well-known public one: time, and the same curve.
 
-    python benchmarks/training.py [pix2pix cyclegan cut] [--precision bf16-mixed] [--compile] [--batch_size N]
+    python benchmarks/training.py [pix2pix cyclegan cut] [--precision bf16-mixed] [--compile] [--loop N]
 
 Both begin with the same weights, see the same batches of 256x256 pairs and are timed in turn, step by step, on this
 machine and in this run; what counts are the ratios. The plain steps have the order of calls of the authors' code:
 every image through every network by itself, contiguous features, Adam as torch.optim gives it, 32 bits.
+
+`--loop N` then runs N steps as `train` does, batches prepared on the way, and says what bounds them: the share of the
+time that the step waits for its batch and, on a graphics card, the share in which a kernel runs there.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 
@@ -21,13 +25,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from silverpoint.data.batches import Batch
 from silverpoint.methods import method_class
 from silverpoint.methods.method import Method
 from silverpoint.training.processes import Agreement
 from silverpoint.training.settings import build_settings
-from silverpoint.training.trainer import RunOptions, Trainer, _seed
+from silverpoint.training.trainer import RunOptions, Trainer, _prepared, _seed
 
 PAIRS, WARM = 8, 2
 
@@ -258,6 +263,36 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> None:
         )
 
 
+def loop(name: str, folder: Path, args: argparse.Namespace) -> None:
+    """The trainer's own steps with the trainer's own loader, and where their time goes."""
+    trainer = ready(name, folder, args)
+    stage, device, steps = trainer.method.stages()[0], trainer.fabric.device, args.loop + WARM
+    trainer._enter(0, stage)
+    activities = [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    waited = began = 0.0
+    with (
+        _prepared(trainer.batches, 0, steps, device) as upcoming,
+        profile(activities=activities) if activities else nullcontext() as seen,
+    ):
+        for step in range(steps):
+            if step == WARM:
+                _wait(device)
+                waited, began = 0.0, time.perf_counter()
+            asked = time.perf_counter()
+            batch = next(upcoming).to(device)
+            waited += time.perf_counter() - asked
+            trainer._update(stage, step, steps, batch)
+        _wait(device)
+        took = time.perf_counter() - began
+    text = f"{name:9s}  loop {args.loop * args.batch_size / took:.1f} images/s   waits for batches {waited / took:.1%}"
+    if (
+        seen is not None
+    ):  # kernels of one stream follow each other, so their times add up; the warm steps' are in it
+        busy = sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
+        text += f"   the card computes {busy / took * args.loop / steps:.1%}"
+    print(text)
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -274,6 +309,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument(
+        "--loop", type=int, default=0, metavar="N", help="N steps with the loader: what bounds them"
+    )
+    parser.add_argument(
         "--busy", action="store_true", help="processor time of one thread, where others compute too"
     )
     args = parser.parse_args()
@@ -286,6 +324,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in args.methods:
             compare(name, write_pairs(Path(folder)), args)
+            if args.loop:
+                loop(name, write_pairs(Path(folder)), args)
 
 
 if __name__ == "__main__":
