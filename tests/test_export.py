@@ -26,7 +26,7 @@ from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, setting
 from silverpoint.nets.seresnet import DilatedSEResNet
 from silverpoint.synthesis.model import Model
-from silverpoint.training.dilation import PhasedConv2d, undilate
+from silverpoint.training.dilation import PhasedConv2d, undilated
 from silverpoint.training.export import _store, average_networks, export, load_run, load_synthesizer
 from silverpoint.training.settings import build_settings
 from silverpoint.training.trainer import RunOptions, Trainer
@@ -342,20 +342,22 @@ def test_a_dilated_convolution_over_phases_is_the_same_function(
     torch.testing.assert_close(PhasedConv2d(conv)(x), conv(x), atol=1e-5, rtol=1e-4)
 
 
-def test_only_dilated_convolutions_are_replaced():
+def test_only_dilated_convolutions_are_replaced_and_in_a_copy():
     net = nn.Sequential(
         nn.Conv2d(2, 2, 3, padding=1),
         nn.Sequential(nn.Conv2d(2, 2, 3, dilation=2, padding=2), nn.Conv2d(2, 2, 3, stride=2, dilation=2)),
     )
     x = torch.randn(1, 2, 16, 16)
-    expected = net(x)
-    undilate(net)
-    kinds = [type(m) for m in net.modules() if not isinstance(m, nn.Sequential)]
+    plain = undilated(net)
+    kinds = [type(m) for m in plain.modules() if not isinstance(m, nn.Sequential)]
     assert kinds == [nn.Conv2d, PhasedConv2d, nn.Conv2d]
-    torch.testing.assert_close(net(x), expected)
+    torch.testing.assert_close(plain(x), net(x))
+    assert not any(isinstance(m, PhasedConv2d) for m in net.modules())
+    assert undilated(net[0]) is None
 
 
-def test_a_dilated_network_is_exported_without_dilation_for_any_size():
+@pytest.mark.parametrize("phases", [False, True])
+def test_a_dilated_network_is_exported_in_the_faster_form_for_any_size(tmp_path, monkeypatch, phases):
     class Students(nn.Module):
         size_multiple = 4
 
@@ -367,11 +369,17 @@ def test_a_dilated_network_is_exported_without_dilation_for_any_size():
             return self.net(source)[0]
 
     torch.manual_seed(0)
-    net = Students().eval()
-    model = training_export._to_onnx(net, (torch.rand(2, 3, 64, 96), torch.ones(2, 1)), "photo2sketch")
+    net, method = Students().eval(), GuidedMethod(GuidedSettings(), ("mine",))
+    monkeypatch.setattr(training_export, "load_synthesizer", lambda *_: (method, "photo2sketch", net))
+    monkeypatch.setattr(training_export, "_frame", lambda _: None)
+    monkeypatch.setattr(training_export, "_dataset", lambda _: "")
+    times = iter([2.0, 1.0 if phases else 3.0, 1.0, 1.0])
+    monkeypatch.setattr(training_export, "_seconds", lambda *_: next(times))
+    exported = export(tmp_path, tmp_path / "m.onnx", bits=32)
+    assert exported.dilation == {"as they are": 2.0, "over phases": 1.0 if phases else 3.0}
+    model = onnx.load(tmp_path / "m.onnx")
     dilations = [list(a.ints) for n in model.graph.node for a in n.attribute if a.name == "dilations"]
-    assert all(d == [1, 1] for d in dilations)
+    assert ([2, 2] in dilations) != phases
     for size in ((64, 64), (60, 84)):
         inputs = torch.rand(1, 3, *size), torch.ones(1, 1)
         assert training_export._difference(model, net, inputs, ("style",)) < 1e-4
-    assert sum(isinstance(m, nn.Conv2d) and m.dilation == (2, 2) for m in net.modules()) == 4  # net as it was

@@ -71,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
     size = args.out.stat().st_size / 1e6
     print(f"{args.out}: {size:.1f} MB, agrees with torch to {exported.difference:.1e}")
     print(f"one picture: {exported.seconds * 1e3:.0f} ms, in torch {exported.torch_seconds * 1e3:.0f} ms")
+    if exported.dilation:
+        forms = ", ".join(f"{form} {seconds * 1e3:.0f} ms" for form, seconds in exported.dilation.items())
+        print(f"dilated convolutions: {forms}; the file has the faster")
     for name, value in exported.metrics.items():
         print(f"{name}: {value:.4f}, in torch {exported.torch_metrics[name]:.4f}")
     if "licence" not in about:

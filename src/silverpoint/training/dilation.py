@@ -1,9 +1,12 @@
-"""Dilated convolutions as plain ones over the phases of the image: the same sums, in a form runtimes are fast at.
+"""Dilated convolutions as plain ones over the phases of the image: the same sums, for runtimes slow at dilation.
 
-ONNX Runtime has no blocked kernel for dilation on a CPU. A convolution of dilation d reads, for every output pixel,
-input pixels of one phase (row mod d, column mod d): the d x d phases laid out as a batch, each convolved plainly,
-and laid back give its result (space-to-batch, as in the atrous convolutions of Chen et al. 2017, section 3.1).
+Whether one is depends on processor and version: docs/training.md has figures. A convolution of dilation d reads, for
+every output pixel, input pixels of one phase (row mod d, column mod d): the d x d phases laid out as a batch, each
+convolved plainly, and laid back give its result (space-to-batch, as in the atrous convolutions of Chen et al. 2017,
+section 3.1).
 """
+
+from copy import deepcopy
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,13 +35,21 @@ class PhasedConv2d(nn.Module):
         return x[:, :, :out_h, :out_w]
 
 
-def undilate(net: nn.Module) -> None:
-    """Replace, in place, every convolution of `net` that PhasedConv2d can stand in for."""
+def undilated(net: nn.Module) -> nn.Module | None:
+    """A copy of `net` with a PhasedConv2d for every convolution that one can stand in for; None where there is none."""
+    if not any(isinstance(module, nn.Conv2d) and _is_dilated(module) for module in net.modules()):
+        return None
+    copy = deepcopy(net)
+    _undilate(copy)
+    return copy
+
+
+def _undilate(net: nn.Module) -> None:
     for name, child in net.named_children():
         if isinstance(child, nn.Conv2d) and _is_dilated(child):
             setattr(net, name, PhasedConv2d(child))
         else:
-            undilate(child)
+            _undilate(child)
 
 
 def _is_dilated(conv: nn.Conv2d) -> bool:
