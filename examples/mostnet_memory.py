@@ -13,6 +13,7 @@ without reading, and as it is; the real sketch.
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def main() -> None:
     errors: dict[str, float] = {}
     features, columns = [], []
     for number, example in enumerate(examples):
+        example = replace(example, style=method.styles[0])  # which a MOST-Net does not see
         batch, undo = still(example, method.styles, framing=settings.framing, fill=settings.fill, multiple=4)
         recall = method.recall(batch)
         inside = recall.shown.flatten()
