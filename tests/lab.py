@@ -12,6 +12,7 @@ from torch import nn
 import silverpoint.methods.method as registry
 from drawn import draw_pair
 from silverpoint.data.augment import Augmentation
+from silverpoint.methods.cyclegan import ImagePool
 from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, Stage, setting
 
 
@@ -113,9 +114,20 @@ class SmallGAN(Method):
 
 
 class Seeing(SmallGAN):
-    """The same, with more to show in a validation."""
+    """The same, with more to show in a validation, and a discriminator that sees drawings of this process's past."""
 
     name = "seeing"
+    own = ("pool.images",)
+
+    def __init__(self, settings, styles):
+        super().__init__(settings, styles)
+        self.pool = ImagePool(3)
+
+    def training_step(self, batch):
+        fake = self.pool(self.generator(batch.photo, batch.style))
+        seen = torch.cat([batch.photo, fake], 1)
+        yield "discriminator", {"d_past": (self.discriminator(seen, batch.style) + 1).square().mean()}
+        yield from super().training_step(batch)
 
     def inspect(self, batch):
         return {"brightness": float(batch.photo.mean())}, [batch.photo]

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import silverpoint.methods.method as registry
-from lab import SmallGAN, SmallSettings, register_small_methods, write_dataset
+from lab import Seeing, SmallGAN, SmallSettings, register_small_methods, write_dataset
 from silverpoint.data.batches import still
 from silverpoint.data.pairs import read_split
 from silverpoint.errors import RunError
@@ -42,6 +42,7 @@ def _small_methods_and_no_downloads(monkeypatch, tmp_path):
     monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
     monkeypatch.setitem(registry._REGISTRY, "small", lambda: SmallGAN)
+    monkeypatch.setitem(registry._REGISTRY, "seeing", lambda: Seeing)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -157,13 +158,12 @@ def test_a_process_without_a_share_of_the_validation_keeps_up(tmp_path):
     assert seen == pytest.approx(float(batch.photo.mean()), abs=1e-3)
 
 
-def test_two_processes_resume_bit_for_bit_and_only_as_two(dataset, tmp_path):
-    assert train_by_two(dataset, tmp_path / "whole", settings={"batch_size": 1}) == [0, 0]
+@pytest.mark.parametrize("method", ["small", "seeing"])
+def test_two_processes_resume_bit_for_bit_and_only_as_two(dataset, tmp_path, method):
+    alike = {"settings": {"batch_size": 1}, "method": method}
+    assert train_by_two(dataset, tmp_path / "whole", **alike) == [0, 0]
     # The signal reaches one process; both stop after the same step.
-    assert train_by_two(dataset, tmp_path / "run", settings={"batch_size": 1}, killed_by=("asked", 5)) == [
-        1,
-        1,
-    ]
+    assert train_by_two(dataset, tmp_path / "run", killed_by=("asked", 5), **alike) == [1, 1]
     state = json.loads(_metadata(tmp_path / "run"))
     assert state["step"] == 5
     alone = start(dataset, tmp_path / "run", resume=True)
@@ -171,7 +171,10 @@ def test_two_processes_resume_bit_for_bit_and_only_as_two(dataset, tmp_path):
     assert alone.exitcode == 1
     assert train_by_two(dataset, tmp_path / "run", resume=True) == [0, 0]
     whole, run = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert whole.keys() == run.keys()
     assert all(torch.equal(whole[key], run[key]) for key in whole)
+    if method == "seeing":  # each has its own past
+        assert not torch.equal(run["method.pool.images"], run["process1.pool.images"])
 
 
 def fail_at(call: str, rank: str, error: Exception) -> None:

@@ -117,6 +117,7 @@ class CycleGAN(Method):
     memory_format = (
         torch.contiguous_format
     )  # instance norm wants planes: 6 % less time a step on a CPU, 12 % in bf16
+    own = ("fake_A_pool.images", "fake_B_pool.images")
     settings: Settings
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:

@@ -87,6 +87,15 @@ class Agreement:
         dist.all_reduce(total, group=self.group)
         return dict(zip(names, total.tolist(), strict=True))
 
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors of all processes, alike in shape, in the order of their ranks; of several, on the CPU."""
+        if self.count == 1:
+            return [tensor]
+        mine = tensor.cpu().contiguous()
+        found = [torch.empty_like(mine) for _ in range(self.count)]
+        dist.all_gather(found, mine, group=self.group)
+        return found
+
     def average_gradients(self, parameters: Sequence[nn.Parameter], losses: Tensor) -> Tensor:
         """Every process gets the mean gradient; returns the mean of `losses`, which travel in the same message.
 

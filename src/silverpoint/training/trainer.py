@@ -375,16 +375,19 @@ class Trainer:
     def _save(self, stage: int, step: int, name: str = "last") -> None:
         """The first process writes; the others go on, or end, when it has."""
         failed: RunError | None = None
+        held = self.method.state_dict()
+        own = {key: self.all.gather(held[key]) for key in self.method.own}
         if self.fabric.is_global_zero:
             try:
-                self._write_checkpoint(stage, step, name)
+                self._write_checkpoint(stage, step, name, own)
             except RunError as error:
                 failed = error
         if self.all.any([failed is not None])[0]:
             raise failed or RunError(f"{self.out}: the first process could not save")
 
-    def _write_checkpoint(self, stage: int, step: int, name: str) -> None:
+    def _write_checkpoint(self, stage: int, step: int, name: str, own: dict[str, list[Tensor]]) -> None:
         tensors = {f"method.{k}": v for k, v in self.method.state_dict().items()}
+        tensors |= {f"process{r}.{k}": v for k, each in own.items() for r, v in enumerate(each) if r}
         for direction, average in self.averages.items():
             tensors |= {f"average/{direction}.module.{k}": v for k, v in average.module.state_dict().items()}
         for k, v in tensors.items():
@@ -420,7 +423,9 @@ class Trainer:
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """The stage's networks, averages and optimizers as a checkpoint has them."""
-        load_into(self.method, "method", tensors)
+        own = {f"method.{k}": f"process{self.fabric.global_rank}.{k}" for k in self.method.own}
+        mine = {key: tensors[name] for key, name in own.items() if name in tensors}
+        load_into(self.method, "method", tensors | mine)
         for direction, average in self.averages.items():
             load_into(average.module, f"average/{direction}.module", tensors)
         for name, optimizer in self.optimizers.items():
