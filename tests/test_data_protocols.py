@@ -144,6 +144,17 @@ def test_a_table_that_reaches_outside_its_folder_is_refused(tmp_path):
         listing("cufs", source)
 
 
+def test_a_table_may_name_links_that_lie_in_its_folder(tmp_path):
+    elsewhere = write_pair_folders(tmp_path / "elsewhere", 1)
+    source = tmp_path / "linked"
+    source.mkdir()
+    for folder in ("photos", "sketches"):
+        (source / folder).mkdir()
+        (source / folder / "p000.png").symlink_to(elsewhere / folder / "p000.png")
+    table(source, "CUHK,train,photos/p000.png,sketches/p000.png,f-005-01")
+    assert [p.id for p in listing("cufs", source).pairs] == ["f-005-01"]
+
+
 def test_rows_of_a_table_whose_files_are_not_there_are_missing_pairs(tmp_path):
     rows = (
         "CUHK,train,photos/p000.png,sketches/p000.png,f-005-01",

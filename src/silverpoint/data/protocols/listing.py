@@ -1,6 +1,7 @@
 """What a protocol finds in a downloaded folder: pairs, what was expected, and what does not fit."""
 
 import csv
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -160,9 +161,11 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """A file that the table's line `where` names; DataError when it lies outside the table's folder."""
+    """A file that the table's line `where` names; DataError when it names one outside the table's folder. Links that lie
+    in the folder are its owner's, wherever they lead.
+    """
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
         raise DataError(f"{where}: {name} lies outside {folder}; move it there")
     return path
 
