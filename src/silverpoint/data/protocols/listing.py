@@ -161,8 +161,9 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """A file that the table's line `where` names; DataError when it names one outside the table's folder. Links that lie
-    in the folder are its owner's, wherever they lead.
+    """A file that the table's line `where` names; DataError when it names one outside the table's folder.
+
+    Links that lie in the folder are its owner's, wherever they lead.
     """
     path = folder / name
     if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
