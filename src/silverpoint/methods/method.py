@@ -92,7 +92,7 @@ class Method(nn.Module):
     augmentation: ClassVar[Augmentation] = Augmentation.none()
     # of the weights, and so of the features
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
-    # names in the state of what differs between the processes of a distributed run, though not in its shape
+    # names of the buffers that differ between the processes of a distributed run, though not in their shape
     own: ClassVar[tuple[str, ...]] = ()
     clean_paper: ClassVar[bool] = False  # whether sketches are cleaned of tints, smudges and scanner corners
 

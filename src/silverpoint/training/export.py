@@ -83,9 +83,7 @@ class Exported:
     torch_seconds: float
     metrics: dict[str, float]  # of the file over the pairs it was judged on
     torch_metrics: dict[str, float]
-    dilation: dict[
-        str, float
-    ]  # seconds of the graph by the form of its dilated convolutions; the faster is written
+    dilation: dict[str, float]  # seconds by the form of the dilated convolutions; the faster is written
 
 
 def export(

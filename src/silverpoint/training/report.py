@@ -38,9 +38,8 @@ class Report:
             self.log_file = (self.out / "log.jsonl").open("a", encoding="utf-8")
             self.board: SummaryWriter | None = SummaryWriter(str(self.out / "tensorboard"))
         self.begun = self.logged = time.monotonic()
-        self.stage: tuple[str, int, float] | None = (
-            None  # its name, the step and the time at which it began here
-        )
+        # its name, and the step and the time at which it began here
+        self.stage: tuple[str, int, float] | None = None
         return self
 
     def __exit__(

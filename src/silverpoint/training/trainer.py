@@ -375,8 +375,7 @@ class Trainer:
     def _save(self, stage: int, step: int, name: str = "last") -> None:
         """The first process writes; the others go on, or end, when it has."""
         failed: RunError | None = None
-        held = self.method.state_dict()
-        own = {key: self.all.gather(held[key]) for key in self.method.own}
+        own = {name: self.all.gather(self.method.get_buffer(name)) for name in self.method.own}
         if self.fabric.is_global_zero:
             try:
                 self._write_checkpoint(stage, step, name, own)
