@@ -11,8 +11,8 @@ demo: $(VENV)/base.stamp
 	@echo "open demo-out/portrait-sketch.png"
 
 test: $(VENV)/dev.stamp
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 

@@ -1,11 +1,13 @@
 """Does a method copy what cannot be seen in the photo? The file names that an artist wrote above the CUFS sketches.
 
+    python examples/copied_letters.py DATASET [--table N]
     python examples/copied_letters.py DATASET FOLDER... [--split train] [--subset AR] [--out letters.png]
 
 Most AR and some CUHK sketches carry, above the hair, the name of the photo they were drawn from: MOST-Net's Fig. 1 (h)
 shows pix2pix writing such letters, which says that it remembers the training sketch. FOLDER holds synthesised
 sketches by id, from `silverpoint synthesize RUN DATASET --split train --subset AR --out FOLDER`. DATASET needs
-saliency maps.
+saliency maps. `--table` writes N of the pairs with letters to DATASET/letters.csv, to train on these alone:
+`silverpoint prepare pairs DATASET/letters.csv --priors saliency --val 0 --out letters`.
 
 ink          darkness of the synthesised sketch where the real letters are, against the paper around them, as a share of
              the real letters': 1 is a copy, 0 blank paper
@@ -15,12 +17,13 @@ chance       correlation with the letters of the next sketch that has some, in t
 """
 
 import argparse
+import csv
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from silverpoint.data.pairs import Example, read_split
+from silverpoint.data.pairs import Example, StoredExample, list_split, spread
 from silverpoint.image import read_image, to_grey
 
 ROWS = 45  # letters stand in the uppermost rows
@@ -62,17 +65,31 @@ def score(
     return contrast[0] / contrast[1], correlation(fake, real), correlation(fake, other)
 
 
+def write_table(pairs: list[StoredExample], dataset: Path) -> Path:
+    """These pairs as a table that `silverpoint prepare pairs` takes, all of them for training."""
+    out = dataset / "letters.csv"
+    with out.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(
+            file, ("photo", "sketch", "id", "subset", "style", "split"), extrasaction="ignore"
+        )
+        table.writeheader()
+        table.writerows({**pair.row, "split": "train"} for pair in pairs)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--split", default="train")
     parser.add_argument("--subset", default="AR")
+    parser.add_argument("--table", type=int, default=0, metavar="N", help="write N of the pairs with letters")
     parser.add_argument("--out", type=Path, help="a sheet of the strips: real, then each folder's")
     args = parser.parse_args()
-    examples = read_split(args.dataset, args.split, args.subset)
+    stored = list_split(args.dataset, args.split, args.subset)
+    examples = [pair.load() for pair in stored]
     if any(e.saliency is None for e in examples):
         parser.error(f"{args.dataset} has no saliency maps: prepare it with --priors saliency")
     found = [(e, ink) for e in examples if (ink := letters_of(e)) is not None]
@@ -81,6 +98,11 @@ def main() -> None:
     print(
         f"{len(found)} of {len(examples)} sketches have letters: {' '.join(e.id for e, _ in found[:12])} ..."
     )
+    if args.table:
+        ids = {e.id for e, _ in spread(found, args.table)}
+        print(write_table([pair for pair in stored if pair.id in ids], args.dataset))
+    if not args.folders:
+        return
     print(f"{'':30s}{'ink':>8s}{'likeness':>10s}{'chance':>8s}")
     strips = [[e.sketch[:ROWS] for e, _ in found]]
     for folder in args.folders:
