@@ -3,6 +3,7 @@
     python examples/mostnet_memory.py RUN DATASET --out DIR [--split test] [--count 6] [--checkpoint last]
 
 memory.json: how many slots the split's photos choose as keys and its sketches as values, how evenly (perplexity),
+how many the last updates of the training chose as keys (the longest count is of all updates if a key never was),
 how often both choose one slot (agreement), the attention's entropy, and how much of the variance of the real sketch
 features the reading explains, at the run's temperature and at sharper ones, beside what the hard choice explains and
 what the values could at best. Places where photo and sketch are both blank, as in the margin of pad256, do not count.
@@ -23,11 +24,12 @@ from torch import Tensor
 
 from silverpoint.data.batches import still
 from silverpoint.data.pairs import read_split
-from silverpoint.methods.mostnet import UNUSED, MOSTNet, Recall
+from silverpoint.methods.mostnet import MOSTNet, Recall
 from silverpoint.nets.memory import MemoryDictionary, perplexity, rows, slot_counts
 from silverpoint.training.export import load_run
 
 TEMPERATURES = (1.0, 0.3, 0.1, 0.03, 0.01)
+UPDATES = (1, 10, 100, 1000, 10000)
 
 
 def unexplained(
@@ -109,13 +111,16 @@ def main() -> None:
 
     total, squares, count = torch.stack(features).double().sum(0)
     variance = float((squares - total.square() / count).sum())
+    longest = max(1, int(memory.idle.max()))
     report = {
         "slots": settings.slots,
         "slots chosen as keys": int((key_counts > 0).sum()),
         "slots chosen as values": int((value_counts > 0).sum()),
         "perplexity of the keys": perplexity(key_counts),
         "perplexity of the values": perplexity(value_counts),
-        f"slots unused in the last {UNUSED} updates": int((memory.idle >= UNUSED).sum()),
+        "slots chosen as keys in the last N updates of the training": {
+            n: int((memory.idle < n).sum()) for n in sorted({min(n, longest) for n in UPDATES})
+        },
         **{name: float(np.mean(values)) for name, values in figures.items()},
         "variance of the sketch features explained by": {n: 1 - e / variance for n, e in errors.items()},
     }

@@ -36,7 +36,7 @@ from silverpoint.nets.vgg import VGG19, load_vgg19
 
 SCALE = 4  # pixels of a picture per place of its features, each way
 INJECTIONS = 3  # section III-A: three style injection blocks
-UNUSED = 1000  # updates of the memory without being chosen, after which we call a slot unused
+UNUSED = 100  # updates of the memory without its key being chosen, after which we call a slot unused
 # Eqs. 12 and 13, and what gives our VGG-19's squared distances the size of torchvision's, for which the paper's
 # weights are: ours has activations near one in every channel. Measured against VGG-16: docs/methods/mostnet.md.
 STYLE, CONTENT = {"pool1": 0.5, "pool2": 1.0}, {"pool4": 0.125}

@@ -9,15 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SPLIT = 0.1  # how far apart the halves of a split slot are, in parts of its length
-
 
 class MemoryDictionary(nn.Module):
     """`slots` pairs of a key and a value, each of `channels` numbers (Eq. 1): features (B, c, h, w) -> what is read.
 
     Keys and values are buffers: Eq. 6 moves them in training mode, and no gradient does. `decay` is alpha of Eq. 6,
     `temperature` divides the similarities under the softmax of Eq. 7, where the paper has none (1). With
-    `restart_after` a slot that has not been chosen for so many updates takes one half of a busy one (0: never).
+    `restart_after` a slot whose key has not been chosen for so many updates takes one half of a busy one (0: never).
     """
 
     def __init__(
@@ -32,7 +30,7 @@ class MemoryDictionary(nn.Module):
         self.decay, self.temperature, self.restart_after = decay, temperature, restart_after
         self.register_buffer("keys", torch.randn(slots, channels))
         self.register_buffer("values", torch.randn(slots, channels))
-        self.register_buffer("idle", torch.zeros(slots, dtype=torch.int64))  # updates since a slot was chosen
+        self.register_buffer("idle", torch.zeros(slots, dtype=torch.int64))  # updates since a key was chosen
         self.keys: Tensor
         self.values: Tensor
         self.idle: Tensor
@@ -65,40 +63,51 @@ class MemoryDictionary(nn.Module):
         if not self.training:
             return
         # New tensors in the buffers' place: what was read before keeps the slots that its gradient needs.
-        self.keys, key_counts = self._moved(self.keys, photo, key_choice, reduce)
-        self.values, value_counts = self._moved(self.values, sketch, value_choice, reduce)
-        chosen = (key_counts > 0) | (value_counts > 0)
-        self.idle = torch.where(chosen, 0, self.idle + 1)
+        means, counts = self._means(photo, key_choice, reduce)
+        self.keys = self._moved(self.keys, means, counts)
+        self.values = self._moved(self.values, *self._means(sketch, value_choice, reduce))
+        self.idle = torch.where(counts[:, 0] > 0, 0, self.idle + 1)
         if self.restart_after:
-            self._restart(key_counts, reduce)
+            self._restart(photo, sketch, key_choice, means, counts[:, 0], reduce)
 
-    def _moved(
-        self, slots: Tensor, features: Tensor, choice: Tensor, reduce: Callable[[Tensor], Tensor]
+    def _means(
+        self, features: Tensor, choice: Tensor, reduce: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The slots, those that were chosen nearer to the mean of what chose them; and how often each was, (K,)."""
+        """The mean (K, c) of the features that chose each slot, not a number where none did, and their count (K, 1)."""
         # A product and not index_add_, whose sums differ from run to run on a GPU.
-        chose = (choice[:, None] == torch.arange(len(slots), device=choice.device)).to(slots.dtype)
-        features = F.pad(features.to(slots.dtype), (0, 1), value=1.0)  # the ones become the counts
-        sums, counts = reduce(chose.t() @ features).split([slots.shape[1], 1], dim=1)
-        moved = self.decay * slots + (1 - self.decay) * sums / counts  # Eq. 6
-        return torch.where(counts > 0, moved, slots), counts[:, 0]
+        chose = (choice[:, None] == torch.arange(len(self.keys), device=choice.device)).to(self.keys.dtype)
+        features = F.pad(features.to(self.keys.dtype), (0, 1), value=1.0)  # the ones become the counts
+        sums, counts = reduce(chose.t() @ features).tensor_split([-1], dim=1)
+        return sums / counts, counts
 
-    def _restart(self, counts: Tensor, reduce: Callable[[Tensor], Tensor]) -> None:
-        """Each dead slot becomes a neighbour of a busy one, the busiest first (Linde, Buzo & Gray 1980, splitting)."""
+    def _moved(self, slots: Tensor, means: Tensor, counts: Tensor) -> Tensor:
+        return torch.where(counts > 0, self.decay * slots + (1 - self.decay) * means, slots)  # Eq. 6
+
+    def _restart(
+        self,
+        photo: Tensor,
+        sketch: Tensor,
+        choice: Tensor,
+        means: Tensor,
+        counts: Tensor,
+        reduce: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Dead slots take a half each of what chose the busiest keys, cut through the mean (Linde, Buzo & Gray 1980).
+
+        The same places make key and value, so that photo and sketch features go on choosing alike.
+        """
+        direction = reduce(torch.randn_like(means[0]))  # one for all processes
+        half = (photo - means[choice]) @ direction > 0
+        children, shares = self._means(torch.cat([photo, sketch], 1), torch.where(half, choice, -1), reduce)
+        shares = shares[:, 0]
+        parts = counts.masked_fill((shares == 0) | (shares == counts), 0)  # where all features are alike
         dead = self.idle >= self.restart_after
-        busy = counts.argsort(descending=True, stable=True)
-        parent = busy[(dead.cumsum(0) - 1) % (counts > 0).sum()]
-        noise = reduce(torch.randn_like(torch.stack([self.keys, self.values])))
-        self.keys, self.values = (
-            torch.where(dead[:, None], _beside(slots[parent], n), slots)
-            for slots, n in zip((self.keys, self.values), noise, strict=True)
-        )
-        self.idle = self.idle.masked_fill(dead, 0)
-
-
-def _beside(slots: Tensor, noise: Tensor) -> Tensor:
-    """SPLIT away in the direction of the noise, whose length says over how many processes it was averaged."""
-    return slots + SPLIT * slots.norm(dim=-1, keepdim=True) * F.normalize(noise, dim=-1)
+        parent = parts.argsort(descending=True, stable=True)[dead.cumsum(0) - 1]
+        born = dead & (parts[parent] > 0)
+        keys, values = children[parent].chunk(2, dim=1)
+        self.keys = torch.where(born[:, None], keys, self.keys)
+        self.values = torch.where(born[:, None], values, self.values)
+        self.idle = self.idle.masked_fill(born, 0)
 
 
 def similarity(features: Tensor, slots: Tensor) -> Tensor:
