@@ -202,6 +202,28 @@ def test_a_step_moves_the_memory_once_and_validation_never():
     assert all(torch.equal(v, after[k]) for k, v in memory.state_dict().items())
 
 
+def test_processes_that_each_see_a_half_of_the_batch_hold_the_memory_of_the_whole():
+    batch, sent = some_batch(), []
+    halves = [
+        Batch(batch.photo[i : i + 1], batch.sketch[i : i + 1], torch.ones(1, 1), ["a"]) for i in range(2)
+    ]
+    alone = method(slots=20)
+    losses_of(alone, batch)
+    for half in halves:  # what each sends does not depend on what comes back
+        net, mine = method(slots=20), []
+        net.reduce = lambda t, m=mine: m.append(t) or t
+        losses_of(net, half)
+        sent.append(mine)
+    means = [torch.stack(tensors).mean(0) for tensors in zip(*sent, strict=True)]
+    for half in halves:
+        net, answers = method(slots=20), iter(means)
+        net.reduce = lambda t, a=answers: next(a)
+        losses_of(net, half)
+        torch.testing.assert_close(
+            dict(net.generator.memory.state_dict()), dict(alone.generator.memory.state_dict())
+        )
+
+
 def test_values_may_follow_the_choice_of_the_keys():
     batch, moved = some_batch(), {}
     for choice in ("own", "key"):
@@ -282,7 +304,7 @@ def test_validation_shows_the_memory_at_work():
     assert figures["agreement"] == pytest.approx(1 - float(losses_of(net, batch)["g_mr"].detach()) / 20)
     assert 0.9 < figures["attention_entropy"] <= 1
     assert figures["unused_slots"] == 0
-    net.generator.memory.idle.fill_(1000)
+    net.generator.memory.idle.fill_(100)
     assert net.inspect(batch)[0]["unused_slots"] == 7
     assert [p.shape for p in pictures] == [(2, 3, 32, 32)] * 2
     net.generator.memory.values.copy_(net.generator.memory.values[:1].expand(7, -1))  # nothing to read

@@ -13,8 +13,11 @@ def memory_refinement(keys: Tensor, values: Tensor, temperature: float = 1.0) ->
     """
     i, j = keys.argmax(-1), values.argmax(-1)  # Eq. 14
     differ = i != j
+    if not (keys.requires_grad or values.requires_grad):
+        return 2 * differ.to(keys.dtype).mean()  # Eq. 15
+    if temperature != 1:
+        keys, values = keys / temperature, values / temperature
     # Two one-hot rows differ at i, by 1, and at j, by -1: no other entry of the softmaxes has a slope.
-    keys, values = keys / temperature, values / temperature
     slope = _probability(keys, i) - _probability(keys, j) + _probability(values, j) - _probability(values, i)
     return (differ * (2 + (slope - slope.detach()))).mean()  # Eq. 15
 
