@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import hashlib
 import importlib.util
@@ -337,6 +338,36 @@ def test_a_tampered_file_is_removed_even_if_no_good_one_can_be_had(publish, monk
     with pytest.raises(AssetError, match="offline"):
         fetch("net", offline=True)
     assert left_behind() == []
+
+
+@pytest.mark.parametrize("missing", ["filelock", "requests", "a_converter"])
+def test_a_damaged_file_is_removed_and_said_to_be_where_nothing_can_be_fetched(missing, publish, monkeypatch):
+    publish(needs="a_converter" if missing == "a_converter" else "")
+    path = assets.cache_dir() / cache.ASSETS["net"].filename
+    path.parent.mkdir(parents=True)
+    path.write_bytes(damaged(CONTENT))
+    installed = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else installed(name)
+    )
+    monkeypatch.setitem(sys.modules, missing, None)  # what importing it meets
+    with pytest.raises(AssetError, match=rf"{re.escape(str(path))} was damaged and is removed, .*{missing}"):
+        fetch("net")
+    assert left_behind() == []
+
+
+def test_a_damaged_file_that_another_process_replaces_meanwhile_is_kept(publish, monkeypatch):
+    publish()
+    path = fetch("net")
+    path.write_bytes(damaged(CONTENT))
+
+    @contextlib.contextmanager
+    def locked(*_: object) -> Iterator[None]:
+        path.write_bytes(CONTENT)  # while we waited for the lock
+        yield
+
+    monkeypatch.setattr(cache, "_locked", locked)
+    assert fetch("net", offline=True).read_bytes() == CONTENT
 
 
 # --- where files come from

@@ -59,18 +59,21 @@ def fetch(name: str, *, offline: bool | None = None, progress: bool | None = Non
     """
     asset = find(name)
     path = cache_dir() / asset.filename
+    lacks = f"{name} is not in {path.parent}"
     try:
+        if _state(asset, path) == "damaged":
+            with _locked(asset, path.parent, progress):
+                if _state(asset, path) == "damaged":  # unless another process replaced it while we waited
+                    path.unlink(missing_ok=True)
+                    lacks = f"{path} was damaged and is removed"
         if _state(asset, path) == "ready":
             return path
         if offline or (offline is None and _offline_by_environment()):
-            path.unlink(missing_ok=True)
             raise AssetError(
-                f"{name} is not in {path.parent}, and working offline forbids fetching it. Run `silverpoint "
+                f"{lacks}, and working offline forbids fetching it. Run `silverpoint "
                 f"assets fetch {name}` with a network, or set SILVERPOINT_CACHE to a folder that has it"
             )
-        _require("filelock", "platformdirs", "pypi_simple", "requests")
-        if asset.needs:
-            _require_converter(asset)
+        _require(asset, lacks)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(asset, path.parent, progress):
             if _state(asset, path) != "ready":  # unless another process brought it while we waited
@@ -89,7 +92,6 @@ def _install(asset: Asset, folder: Path, progress: bool | None) -> None:
     from silverpoint.assets.convert import CONVERTERS
     from silverpoint.assets.download import download_original, downloaded
 
-    (folder / asset.filename).unlink(missing_ok=True)  # it is damaged, if it is there
     if asset.terms:
         print(f"{asset.name}: {asset.terms}", file=sys.stderr)
     try:
@@ -154,8 +156,11 @@ def _state(asset: Asset, path: Path) -> State:
 @contextlib.contextmanager
 def _locked(asset: Asset, folder: Path, progress: bool | None) -> Iterator[None]:
     """One process per archive at a time. The lock goes with its process, however that ends."""
-    from filelock import FileLock, Timeout
-
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:  # without the extra `assets` nothing is fetched here, but what is damaged still goes
+        yield
+        return
     lock = FileLock(folder / f".{asset.archive.package}.lock")
     try:
         lock.acquire(timeout=0)
@@ -173,17 +178,16 @@ def _offline_by_environment() -> bool:
     return os.environ.get("SILVERPOINT_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
 
 
-def _require(*modules: str) -> None:
-    missing = [module for module in modules if not importlib.util.find_spec(module)]
+def _require(asset: Asset, lacks: str) -> None:
+    """AssetError, which says that the cache `lacks` the asset, if what fetches or converts it is missing."""
+    needed = ("filelock", "platformdirs", "pypi_simple", "requests")
+    missing = [module for module in needed if not importlib.util.find_spec(module)]
     if missing:
         raise AssetError(
-            f"third-party files need {', '.join(missing)}, not installed here: "
+            f"{lacks}, and to fetch it needs {', '.join(missing)}, not installed here: "
             'pip install "silverpoint[assets]"'
         )
-
-
-def _require_converter(asset: Asset) -> None:
-    if not importlib.util.find_spec(asset.needs):
+    if asset.needs and not importlib.util.find_spec(asset.needs):
         raise AssetError(
-            f"{asset.name} is converted with {asset.needs}, not installed here: pip install {asset.needs}"
+            f"{lacks}, and is converted with {asset.needs}, not installed here: pip install {asset.needs}"
         )
