@@ -47,10 +47,12 @@ def test_a_framed_model_draws_any_size_in_its_place(
     assert np.abs(drawing.astype(int) - image[..., 0]).max() <= (1 if framing == "pad256" else 12)
 
 
+@pytest.mark.parametrize("framing", ["pad256", "crop"])
 def test_a_face_of_the_training_frame_meets_the_network_as_in_training(
-    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch, framing: str
 ) -> None:
-    model = Model(write_model(tmp_path / "m.onnx", framing="pad256", fill="white", size_multiple=256))
+    described = {"framing": framing, "fill": "white", "size_multiple": 256, "receptive_margin": None}
+    model = Model(write_model(tmp_path / "m.onnx", **described))
     seen = []
     run = model._run
     monkeypatch.setattr(model, "_run", lambda image, *rest: seen.append(image) or run(image, *rest))
@@ -59,6 +61,24 @@ def test_a_face_of_the_training_frame_meets_the_network_as_in_training(
     assert [s.shape for s in seen] == [(256, 256, 3)]
     assert np.array_equal(seen[0][3:253, 28:228], image)  # the field's convention
     assert seen[0][:3].min() == seen[0][:, 228:].min() == 255
+
+
+@pytest.mark.parametrize("shape", [(250, 200), (33, 17)])
+def test_a_network_that_sees_the_whole_has_no_more_around_it_than_its_multiple_asks_for(
+    tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    """With a norm over the picture every row that is added changes every pixel: it is framed as it was scored."""
+    torch = pytest.importorskip("torch")
+    from silverpoint.data.framing import frame
+
+    model = Model(write_model(tmp_path / "m.onnx", framing="crop", size_multiple=16, receptive_margin=None))
+    seen = []
+    run = model._run
+    monkeypatch.setattr(model, "_run", lambda image, *rest: seen.append(image) or run(image, *rest))
+    image = noise(*shape)
+    assert model.draw(image[None]).shape == (1, *shape)
+    scored, _ = frame(torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float(), "crop", 16)
+    np.testing.assert_array_equal(seen[0], scored[0].numpy().transpose(1, 2, 0))
 
 
 def test_style_changes_the_drawing(tiny_model: Path) -> None:

@@ -22,7 +22,7 @@ from silverpoint.image import to_grey
 from silverpoint.synthesis.tiles import Span, grid
 
 FORMAT = 1  # of the card in the file's metadata; a file of a newer format is refused
-# Zero padding inside the network shows at the border of a drawing: it falls on this many px of replicated edge.
+# Zero padding inside a local network shows at the border of a drawing: it falls on this many px of replicated edge.
 BORDER = 48
 TILE_PIXELS = 1_500_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
 WHOLE_PIXELS = 4_000_000  # drawn at most by a network that must see a picture as one
@@ -255,16 +255,15 @@ def _framed(card: Card, height: int, width: int) -> tuple[tuple[int, int], tuple
     A face of the card's frame comes to lie as in training; a larger image at the same scale.
     """
     multiple = card.size_multiple
-    if card.framing == "crop":
+    if card.framing == "crop" and card.receptive_margin is not None:
         below, right = -(height + 2 * BORDER) % multiple, -(width + 2 * BORDER) % multiple
         return (height, width), ((BORDER, BORDER + below), (BORDER, BORDER + right))
     if card.framing == "pad256":
         multiple = SIDE
-    elif card.frame is None:
-        height, width = SIDE, SIDE  # every picture, whatever its size
-    else:
-        height = max(1, round(height * SIDE / card.frame.height))
-        width = max(1, round(width * SIDE / card.frame.width))
+    elif card.framing in ("resize256", "resize286"):
+        # without a frame every picture, whatever its size, becomes the square
+        wide, tall = card.frame.size() if card.frame else (width, height)
+        height, width = max(1, round(height * SIDE / tall)), max(1, round(width * SIDE / wide))
     missing = -height % multiple, -width % multiple
     return (height, width), tuple((m // 2, m - m // 2) for m in missing)
 
