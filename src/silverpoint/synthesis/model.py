@@ -182,7 +182,7 @@ class Model:
     def draw(self, images: np.ndarray, style: str | None = None) -> np.ndarray:
         """Draw `images` (B, H, W, 3) uint8 RGB, of any size, as (B, H, W) uint8 grey, or (B, H, W, 3) RGB.
 
-        A local network's memory does not grow with the size of the drawing: a large one is drawn in overlapping
+        What a local network takes does not grow with the size of the drawing: a large one is drawn in overlapping
         tiles. Raises UsageError for a style the model does not have, and for a drawing too large for a network that
         must see it as one.
         """
@@ -199,15 +199,15 @@ class Model:
         # as in a prepared dataset: those of a sketch are of its grey
         seen = np.stack([to_grey(image)] * 3, axis=-1) if self._grey else image
         priors = {name: PRIORS[name](seen, threads=self.threads) for name in card.priors}
-        image = _pad(_resized(image, scaled), padding, 255 if card.fill == "white" else None)
-        outside = 0 if card.fill == "white" else None  # no person, and background
-        for name, values in priors.items():
-            priors[name] = _pad(_resized(values, scaled, labels=name == "layout"), padding, outside)
+        image = _resized(image, scaled)
+        priors = {name: _resized(p, scaled, labels=name == "layout") for name, p in priors.items()}
+        white, outside = (255, 0) if card.fill == "white" else (None, None)  # no person, and background
         sketch: np.ndarray | None = None
-        tall, wide = image.shape[:2]
+        tall, wide = (n + sum(more) for n, more in zip(scaled, padding, strict=True))
         for rows, columns in self._tiles(tall, wide):
-            read = rows.read, columns.read
-            tile = self._run(image[read], one_hot, {name: p[read] for name, p in priors.items()})
+            part = rows.read, columns.read
+            its_priors = {name: _padded(p, padding, part, outside) for name, p in priors.items()}
+            tile = self._run(_padded(image, padding, part, white), one_hot, its_priors)
             if sketch is None:
                 sketch = np.empty((tall, wide, *tile.shape[2:]), np.uint8)
             sketch[rows.keep, columns.keep] = tile[rows.inner, columns.inner]
@@ -268,10 +268,17 @@ def _framed(card: Card, height: int, width: int) -> tuple[tuple[int, int], tuple
     return (height, width), tuple((m // 2, m - m // 2) for m in missing)
 
 
-def _pad(image: np.ndarray, padding: tuple[tuple[int, int], ...], value: int | None) -> np.ndarray:
-    """(H, W) or (H, W, C) with rows and columns around it, of `value` or, where it is None, of the edge."""
-    padding = (*padding, (0, 0))[: image.ndim]
-    return np.pad(image, padding, "edge") if value is None else np.pad(image, padding, constant_values=value)
+def _padded(
+    image: np.ndarray, padding: tuple[tuple[int, int], ...], part: tuple[slice, slice], value: int | None
+) -> np.ndarray:
+    """A part of (H, W) or (H, W, C) with rows and columns around it, of `value` or, where it is None, of the edge."""
+    for axis, ((before, _), span) in enumerate(zip(padding, part, strict=True)):
+        length = image.shape[axis]
+        at = np.arange(span.start, span.stop) - before
+        image = image.take(at, axis, mode="clip")
+        if value is not None:
+            image.swapaxes(0, axis)[(at < 0) | (at >= length)] = value
+    return image
 
 
 def _resized(image: np.ndarray, size: tuple[int, ...], labels: bool = False) -> np.ndarray:
