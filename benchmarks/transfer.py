@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from silverpoint.data.batches import Batch, Batches
-from silverpoint.data.pairs import read_split
+from silverpoint.data.pairs import list_split
 from silverpoint.methods.kt import KT
 from silverpoint.methods.kt import Settings as KTSettings
 from silverpoint.methods.method import Method
 from silverpoint.methods.pix2pix import Pix2Pix
 from silverpoint.methods.pix2pix import Settings as Pix2PixSettings
 
-SIDE, STEPS, REPORTS = 64, 80, (0, 20, 80)
+SIDE, PAIRS, STEPS, REPORTS = 64, 8, 80, (0, 20, 80)
 
 
 def seconds(call: Callable[[], object], rounds: int = 2) -> float:
@@ -80,27 +80,43 @@ def norm(value: Tensor, parameters: list[torch.nn.Parameter]) -> float:
 
 
 def print_gradients(dataset: Path) -> None:
-    examples = read_split(dataset, "train")[:8]
+    """Means over PAIRS pairs of the terms, and of the norms of their gradients; trained with the default weights."""
+    examples = [stored.load() for stored in list_split(dataset, "train")[:PAIRS]]
     method = KT(KTSettings(), ("x",))
     batches = Batches(
         examples,
         [examples[0].style],
         batch_size=1,
         crop_size=SIDE,
-        augmentation=KT.augmentation,
+        augmentation=method.augmentation,
         framing="crop",
     )
-    specs, step = method.optimizers(method.stages()[0]), updates(method)
+    step = updates(method)
+    shown = [batches.batch(number) for number in range(PAIRS)]
     for number in range(STEPS + 1):
-        batch = batches.batch(number)
         if number in REPORTS:
-            for name, losses in method.training_step(batch):
-                transfer = losses[f"{name}_teacher"] + losses[f"{name}_student"]
-                weights = specs[name].parameters
-                ratio = norm(losses[f"{name}_rec"], weights) / norm(transfer, weights)
-                shown = "  ".join(f"{k} {float(v.detach()):.3g}" for k, v in losses.items())
-                print(f"step {number:3d}  {shown}  gradient {ratio:.3g}", flush=True)
-        step(batch, True)
+            print_balance(method, shown, f"step {number:3d}")
+        step(batches.batch(number), True)
+
+
+def print_balance(method: KT, batches: list[Batch], label: str) -> None:
+    specs = method.optimizers(method.stages()[0])
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in specs}
+    for batch in batches:
+        for name, losses in method.training_step(batch):
+            terms = [losses[f"{name}_{term}"] for term in ("rec", "teacher", "student")]
+            weights = specs[name].parameters
+            norms = norm(terms[0], weights), norm(terms[1] + terms[2], weights)
+            found[name].append((*(float(t.detach()) for t in terms), *norms))
+    for name, rows in found.items():
+        rec, teacher, student, of_rec, of_transfer = (sum(c) / len(c) for c in zip(*rows, strict=True))
+        ratio = of_rec / of_transfer / method.settings.lambda_rec  # linear in the weight
+        ratios = "  ".join(f"{weight}: {weight * ratio:.2g}" for weight in (1, 3, 10))
+        print(
+            f"{label} {name}  Eq. 3 {rec:.3g}  Eq. 1 {teacher:.3g}  Eq. 2 {student:.3g}  "
+            f"gradient of Eq. 3 to Eqs. 1 + 2 with lambda_rec {ratios}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
