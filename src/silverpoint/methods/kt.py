@@ -13,7 +13,7 @@ next to nothing to say (docs/methods/kt.md measures it); `reconstruction = sum` 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -70,6 +70,7 @@ class Settings(CommonSettings):
         choices=("joint", "fresh"),
     )
     norm: str = setting("instance", "ours: not given; the first author's pix2pix has batch", choices=NORMS)
+    mirror: bool = setting(True, "ours: as the first author's pix2pix; the paper names no augmentation")
 
 
 class Sketching(nn.Module):
@@ -104,8 +105,7 @@ class KT(Method):
     name = "kt"
     settings_class = Settings
     directions = ("photo2sketch", "sketch2photo")
-    # mirroring, as in the first author's pix2pix; the paper names none
-    augmentation = Augmentation(scale=(1.0, 1.0), rotation=0.0, tone=0.0, background=0.0, skin=0.0)
+    augmentation = replace(Augmentation.none(), flip=0.5)
     memory_format = torch.contiguous_format  # instance norm would copy channels-last maps
     settings: Settings
 
@@ -114,6 +114,8 @@ class KT(Method):
         self.ptos = DilatedSEResNet(norm=settings.norm)
         self.stop = DilatedSEResNet(norm=settings.norm)
         normal_init(self)
+        if not settings.mirror:
+            self.augmentation = Augmentation.none()
 
     def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
         s = self.settings

@@ -89,7 +89,7 @@ class Method(nn.Module):
     settings_class: ClassVar[type[CommonSettings]]
     directions: ClassVar[tuple[str, ...]] = ("photo2sketch",)
     priors: tuple[str, ...] = ()  # names of the dataset's priors a batch must carry
-    augmentation: ClassVar[Augmentation] = Augmentation.none()
+    augmentation: Augmentation = Augmentation.none()
     # of the weights, and so of the features
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
     # names of the buffers that differ between the processes of a distributed run, though not in their shape
