@@ -18,10 +18,11 @@ from PIL import Image
 
 from drawn import draw_pair, write_pair_folders
 from silverpoint.cli.main import main
+from silverpoint.data import check as checking
 from silverpoint.data import making, simulate
 from silverpoint.data import prepare as preparing
 from silverpoint.data.alignment import FRAMES, MOUTH, align_to, frame_transform
-from silverpoint.data.pairs import list_split, read_rows, read_split
+from silverpoint.data.pairs import list_sketches, list_split, read_rows, read_split
 from silverpoint.data.prepare import prepare
 from silverpoint.data.preview import preview
 from silverpoint.data.priors import parsed, version
@@ -265,6 +266,7 @@ def test_a_killed_preparation_leaves_nothing_that_reads_as_whole(source, tmp_pat
     code = f"""
 import os, signal
 from pathlib import Path
+from silverpoint.data import check as checking
 from silverpoint.data import making, simulate
 write, left = making.write_image, [7]
 def dying(*args):
@@ -538,3 +540,61 @@ def test_the_command_counts_aloud_and_names_problems(source, tmp_path, capsys):
     assert "10 pairs" in capsys.readouterr().out
     assert main([*arguments, "--test", "1.5"]) == 2
     assert (tmp_path / "out" / "preview.png").is_file()
+
+
+# ---- sketches without photos
+
+
+@pytest.fixture
+def hand(tmp_path):
+    """Five drawings, and where their eyes are."""
+    folder = tmp_path / "hand" / "sketches"
+    folder.mkdir(parents=True)
+    for i in range(5):
+        Image.fromarray(draw_pair(i)[1]).save(folder / f"d{i}.png")
+    rows = [f"sketches/d{i}.png,70,120,130,120" for i in range(5)]
+    (tmp_path / "eyes.csv").write_text("\n".join(["file,left_x,left_y,right_x,right_y", *rows]))
+    return Source(tmp_path / "hand", points=tmp_path / "eyes.csv")
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_sketches_alone_are_aligned_by_their_own_eyes_and_stay_in_training(
+    hand, tmp_path, counted, monkeypatch, shards
+):
+    monkeypatch.setattr(checking, "detect_points", lambda _: FRAMES["face96"].eyes())
+    out = tmp_path / "out"
+    prepare("pairs", hand, out, frame="face96", priors=["saliency", "layout"], shards=shards, val=0.4)
+    rows = read_rows(out)
+    assert [(r["photo"], r["saliency"], r["split"]) for r in rows] == [("", "", "train")] * 5
+    assert [kind for kind, _ in counted] == ["saliency", "layout"] * 5
+    assert all(r["sketch_saliency"] and r["sketch_layout"] for r in rows)
+    stored = list_sketches(out, "train")
+    expected, _ = align_to(draw_pair(3)[1], ((70, 120), (130, 120)), FRAMES["face96"])
+    assert np.array_equal(stored[3].load_sketch(), expected)
+    with pytest.raises(DataError, match=r"5 of 5 sketches .* have no photo, d0 for one; .*--unpaired"):
+        list_split(out, "train")
+    assert preview(out).is_file()
+    found = checking.check(out)
+    assert found.faults == []
+    assert "5 of them sketches without photos" in found.facts["pairs"]
+    assert found.facts["alignment"] == "frame face96, eyes off by sketch 0.0 pixels, worst 0.0"
+
+
+def test_sketches_alone_are_made_once(hand, tmp_path, counted):
+    out = tmp_path / "out"
+    prepare("pairs", hand, out, frame="face96", priors=["saliency"])
+    before = tree(out)
+    prepare("pairs", hand, out, frame="face96", priors=["saliency"])
+    assert len(counted) == 5
+    assert tree(out) == before
+
+
+def test_pairs_and_sketches_alone_may_stand_in_one_table(tmp_path, counted):
+    source = write_pair_folders(tmp_path / "mine", 3)
+    lines = ["photo,sketch,id", *(f"photos/p00{i}.png,sketches/p00{i}.png,p{i}" for i in range(2))]
+    (source / "mine.csv").write_text("\n".join([*lines, ",sketches/p002.png,alone"]))
+    prepare("pairs", source / "mine.csv", tmp_path / "out", val=0, priors=["saliency"])
+    assert [r["saliency"] != "" for r in read_rows(tmp_path / "out")] == [False, True, True]
+    assert all(r["sketch_saliency"] for r in read_rows(tmp_path / "out"))
+    assert checking.check(tmp_path / "out").faults == []
+    assert preview(tmp_path / "out").is_file()

@@ -544,3 +544,35 @@ def test_two_photos_of_one_name_are_refused(tmp_path):
     write(source / "photos" / "p000.jpg")
     with pytest.raises(DataError, match="same name"):
         listing("pairs", source)
+
+
+def test_a_folder_of_sketches_without_photos_holds_sketches_alone(tmp_path):
+    for name in ("10.png", "9.png"):
+        write(tmp_path / "hand" / "sketches" / name, SKETCH)
+    pairs = listing("pairs", tmp_path / "hand").pairs
+    assert [(p.id, p.photo, p.sketch.name, p.style) for p in pairs] == [
+        ("9", None, "9.png", "hand"),
+        ("10", None, "10.png", "hand"),
+    ]
+    points = tmp_path / "pupils.csv"  # of files whose folder does not say that they are drawn
+    points.write_text(POINTS + "9.png,60,80,120,81\n")
+    assert with_points(pairs, points)[0].sketch_points == ((60, 80), (120, 81))
+
+
+def test_pictures_beside_a_folder_of_sketches_are_not_guessed_about(tmp_path):
+    write(tmp_path / "hand" / "sketches" / "a.png", SKETCH)
+    write(tmp_path / "hand" / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg: lies beside sketches/; move photos to .*photos"):
+        listing("pairs", tmp_path / "hand")
+
+
+def test_rows_of_a_table_may_have_no_photo_but_not_nothing(tmp_path):
+    write(tmp_path / "s.png", SKETCH)
+    path = tmp_path / "mine.csv"
+    for text in ("sketch\ns.png\n", "photo,sketch\n,s.png\n"):
+        path.write_text(text)
+        (pair,) = listing("pairs", path).pairs
+        assert (pair.id, pair.photo, pair.style) == ("s", None, "mine")
+    path.write_text("photo,sketch,id\n,,x\n")
+    with pytest.raises(DataError, match="line 2: names neither a photo nor a sketch"):
+        listing("pairs", path)

@@ -56,7 +56,7 @@ class _Pair:
 
     row: dict[str, str]
     size: tuple[int, int]
-    hashes: dict[str, str]  # of the pixels of photo and sketch
+    hashes: dict[str, str]  # of the pixels of photo and sketch, where there are both
     small: np.ndarray | None  # the photo at half of GRID, of sets that are not too large to be compared
     shapes: tuple[np.ndarray, np.ndarray] | None  # descriptors of photo and sketch, of those to be compared
 
@@ -112,7 +112,10 @@ def _counts(rows: Sequence[dict[str, str]], about: dict[str, Any], found: Diagno
     expected: dict[tuple[str, str], int] = about.get("expected", {})
     splits = Counter(r["split"] for r in rows)
     text = ", ".join(f"{splits[s]} {s}" for s in ("train", "val", "test") if splits[s])
-    found.facts["pairs"] = f"{text}; {count_pairs(counts, expected)}"
+    alone = sum(not r["photo"] for r in rows)
+    found.facts["pairs"] = f"{text}; {count_pairs(counts, expected)}" + (
+        f"; {alone} of them sketches without photos, for `train --unpaired`" if alone else ""
+    )
     for key, n in Counter((r["subset"], r["id"]) for r in rows).items():
         if n > 1:
             found.faults.append(f"{key[0]} {key[1]}: stands in pairs.csv {n} times")
@@ -161,30 +164,35 @@ def _read(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) -> It
     }
     for row in tqdm(rows, desc="check", unit="pair", disable=None):
         try:
-            photo = read_picture(dataset, row["photo"])
-            sketch = read_picture(dataset, row["sketch"], grey=True)
+            pictures = {
+                kind: read_picture(dataset, row[kind], grey=kind == "sketch")
+                for kind in ("photo", "sketch")
+                if row[kind]
+            }
             priors = {name: read_picture(dataset, row[name], grey=True) for name in PRIORS if row.get(name)}
         except (ImageError, DataError) as error:
             found.faults.append(str(error))
             continue
         where = f"{row['subset']} {row['id']}"
-        for name, image in {"sketch": sketch, **priors}.items():
-            if image.shape[:2] != photo.shape[:2]:
-                sizes = [f"{i.shape[1]}x{i.shape[0]}" for i in (image, photo)]
-                found.faults.append(f"{where}: its {name} is {sizes[0]}, its photo {sizes[1]}")
+        base, first = next(iter(pictures.items()))
+        for name, image in (pictures | priors).items():
+            if image.shape[:2] != first.shape[:2]:
+                sizes = [f"{i.shape[1]}x{i.shape[0]}" for i in (image, first)]
+                found.faults.append(f"{where}: its {name} is {sizes[0]}, its {base} {sizes[1]}")
         for name in ("layout", "sketch_layout"):
             if name in priors and priors[name].max() >= len(PARTS):
                 found.faults.append(f"{where}: its {name} holds numbers that are no parts")
-        for name, image in (("photo", photo), ("sketch", sketch)):
+        for name, image in pictures.items():
             if image.std() < 2:
                 found.faults.append(f"{where}: its {name} is blank")
-        hashes = {
-            k: hashlib.sha256(i.tobytes()).hexdigest() for k, i in (("photo", photo), ("sketch", sketch))
-        }
-        grey = to_grey(photo)
-        small = _shrink(grey, (GRID[0] // 2, GRID[1] // 2)).astype(np.float32) if few else None
-        shapes = (_shape(grey), _shape(sketch)) if row["id"] in compared[row["subset"]] else None
-        yield _Pair(row, (photo.shape[1], photo.shape[0]), hashes, small, shapes)
+        hashes = {kind: hashlib.sha256(i.tobytes()).hexdigest() for kind, i in pictures.items()}
+        small = shapes = None
+        if "photo" in pictures:
+            grey = to_grey(pictures["photo"])
+            small = _shrink(grey, (GRID[0] // 2, GRID[1] // 2)).astype(np.float32) if few else None
+            if row["id"] in compared[row["subset"]]:
+                shapes = (_shape(grey), _shape(pictures["sketch"]))
+        yield _Pair(row, (first.shape[1], first.shape[0]), hashes, small, shapes)
 
 
 def _sizes(pairs: Sequence[_Pair], about: dict[str, Any]) -> str:
@@ -196,8 +204,9 @@ def _priors(rows: Sequence[dict[str, str]], about: dict[str, Any], found: Diagno
     counts = {name: sum(bool(r.get(name)) for r in rows) for name in PRIORS}
     found.facts["priors"] = ", ".join(f"{name} {n}" for name, n in counts.items() if n) or "none"
     for name, n in counts.items():
-        if 0 < n < len(rows):
-            found.faults.append(f"{name}: {len(rows) - n} pairs have none; prepare with --priors again")
+        due = sum(name.startswith("sketch_") or bool(r["photo"]) for r in rows)
+        if 0 < n < due:
+            found.faults.append(f"{name}: {due - n} pairs have none; prepare with --priors again")
 
 
 def _leaks(pairs: Sequence[_Pair], found: Diagnosis) -> None:
@@ -206,7 +215,8 @@ def _leaks(pairs: Sequence[_Pair], found: Diagnosis) -> None:
     for kind in ("photo", "sketch"):
         groups: defaultdict[str, list[_Pair]] = defaultdict(list)
         for pair in pairs:
-            groups[pair.hashes[kind]].append(pair)
+            if kind in pair.hashes:
+                groups[pair.hashes[kind]].append(pair)
         for same in groups.values():
             names = ", ".join(f"{p.name} ({p.row['split']})" for p in same[:4])
             if len({p.row["split"] for p in same}) > 1:
@@ -228,7 +238,7 @@ def _leaks(pairs: Sequence[_Pair], found: Diagnosis) -> None:
                     f"photos that look the same: {pair.name} (test), {other.name} ({other.row['split']})"
                 )
     shared = f"{leaks} pictures" if leaks else "no picture is"
-    alone = ", by pixels alone" if pairs[0].small is None else ""
+    alone = "" if any(pair.small is not None for pair in pairs) else ", by pixels alone"
     found.facts["leaks"] = f"{shared} shared between splits{alone}"
 
 
@@ -276,7 +286,8 @@ def _alignment(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) 
     texts = []
     for kind in ("photo", "sketch"):
         errors = []
-        for row in chosen:
+        having = [row for row in chosen if row[kind]]
+        for row in having:
             try:
                 points = np.asarray(detect_points(read_picture(dataset, row[kind])))[:2]
             except FaceError:
@@ -287,9 +298,9 @@ def _alignment(dataset: Path, rows: Sequence[dict[str, str]], found: Diagnosis) 
                 found.notes.append(
                     f"{row['subset']} {row['id']}: the eyes of its {kind} are {errors[-1]:.0f} pixels off the frame"
                 )
-        if kind == "photo" and 2 * len(errors) < len(chosen):
+        if kind == "photo" and 2 * len(errors) < len(having):
             found.faults.append(
-                f"{len(chosen) - len(errors)} of {len(chosen)} photos show no face; look at `prepare --preview`"
+                f"{len(having) - len(errors)} of {len(having)} photos show no face; look at `prepare --preview`"
             )
         if errors:
             texts.append(f"{kind} {np.mean(errors):.1f} pixels, worst {max(errors):.1f}")

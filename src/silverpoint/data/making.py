@@ -100,7 +100,11 @@ def _make(pair: Pair, plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
     files = _files(pair)
     key = _key(files, pair, plan)
     name = f"{pair.subset}/{pair.id}.png"
-    paths = {kind: f"{folder}/{pair.subset}/{pair.id}{plan.suffix}" for kind, folder in FOLDERS.items()}
+    paths = {
+        kind: f"{folder}/{pair.subset}/{pair.id}{plan.suffix}"
+        for kind, folder in FOLDERS.items()
+        if kind == "sketch" or pair.photo
+    }
     fresh = known.get("key") != key or not all((plan.root / p).is_file() for p in paths.values())
     if fresh:
         known = {}
@@ -127,19 +131,21 @@ def _make(pair: Pair, plan: Plan, known: dict[str, Any]) -> dict[str, Any]:
     if fresh:
         photo, sketch, record["points"], notes = _pictures(pair, plan)
         record["notes"] += notes
-        _write(plan.root, paths["photo"], photo)
+        if photo is not None:
+            _write(plan.root, paths["photo"], photo)
         _write(plan.root, paths["sketch"], sketch)
     else:
-        photo = read_image(plan.root / paths["photo"])
+        photo = read_image(plan.root / paths["photo"]) if pair.photo else None
         sketch = to_grey(read_image(plan.root / paths["sketch"]))
     for kind in wanted:
-        prior = predictor(kind)(photo)
-        record["paths"][kind] = _write(plan.root, f"{kind}/{name}", prior)
+        prior = None if photo is None else predictor(kind)(photo)
+        if prior is not None:
+            record["paths"][kind] = _write(plan.root, f"{kind}/{name}", prior)
         if pair.sketch is None:  # simulated: the same face, pixel for pixel
             record["paths"][f"sketch_{kind}"] = record["paths"][kind]
         else:
             drawn, sound = sketch_prior(kind, sketch, prior)
-            if not sound:
+            if not sound and prior is not None:
                 lent = pair.split == "train"
                 drawn = prior if lent else drawn
                 record["notes"].append(f"sketch_{kind} {LENT if lent else POOR}")
@@ -158,7 +164,7 @@ def stale_priors(pair: Pair, plan: Plan, known: dict[str, Any]) -> set[str]:
 
 
 def _files(pair: Pair) -> dict[str, str]:
-    return {"photo": _hash(pair.photo)} | ({"sketch": _hash(pair.sketch)} if pair.sketch else {})
+    return {kind: _hash(file) for kind, file in (("photo", pair.photo), ("sketch", pair.sketch)) if file}
 
 
 def _hash(path: Path) -> str:
@@ -192,22 +198,29 @@ def _is_there(kind: str, known: dict[str, Any], pair: Pair, plan: Plan) -> bool:
     """Whether a prior of these very pictures was computed by this very version, for a pair of this split."""
     if f"sketch_{kind} {POOR if pair.split == 'train' else LENT}" in known.get("notes", []):
         return False
-    names = [known.get("paths", {}).get(k) for k in (kind, f"sketch_{kind}")]
+    kinds = (kind, f"sketch_{kind}") if pair.photo else (f"sketch_{kind}",)
+    names = [known.get("paths", {}).get(k) for k in kinds]
     return known.get("priors", {}).get(kind) == version(kind) and all(
         name and (plan.root / name).is_file() for name in names
     )
 
 
-def _pictures(pair: Pair, plan: Plan) -> tuple[np.ndarray, np.ndarray, dict[str, Points], list[str]]:
-    """Photo (H, W, 3) and sketch (H, W) as they are stored, where their points are, and what is to be said of them."""
-    photo, points = _framed(pair.photo, pair.photo_points, plan)
-    found = {"photo": points} if points else {}
-    if pair.sketch is None:
-        return photo, simulate.SIMULATIONS[plan.simulate](photo), found, []
+def _pictures(pair: Pair, plan: Plan) -> tuple[np.ndarray | None, np.ndarray, dict[str, Points], list[str]]:
+    """Photo (H, W, 3), if there is one, and sketch (H, W) as they are stored, where their points are, and what is to
+    be said of them.
+    """
+    found: dict[str, Points] = {}
+    photo = None
+    if pair.photo:
+        photo, points = _framed(pair.photo, pair.photo_points, plan)
+        found |= {"photo": points} if points else {}
+        if pair.sketch is None:
+            return photo, simulate.SIMULATIONS[plan.simulate](photo), found, []
+    assert pair.sketch
     sketch, points = _framed(pair.sketch, pair.sketch_points, plan)
     found |= {"sketch": points} if points else {}
     grey = to_grey(sketch)
-    if grey.shape == photo.shape[:2]:
+    if photo is None or grey.shape == photo.shape[:2]:
         return photo, grey, found, []
     (h, w), (tall, wide) = photo.shape[:2], grey.shape
     if abs(wide / tall * h / w - 1) > 0.03:

@@ -19,6 +19,7 @@ from silverpoint.image import MAX_PIXELS, read_image, to_grey
 T = TypeVar("T")
 PRIORS = ("saliency", "layout", "sketch_saliency", "sketch_layout")
 COLUMNS = ("id", "subset", "split", "photo", "sketch", "style", *PRIORS)
+MOST_HELD_OUT = 500  # for validation: more say no more about a model, and take their time after every epoch
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Example:
 
     def load(self) -> "Example":
         return self
+
+    def load_sketch(self) -> np.ndarray:
+        return self.sketch
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class StoredExample:
         priors = {name: self._prior(self.row.get(name), photo) for name in PRIORS}
         return Example(self.id, self.subset, self.style, photo, sketch, **priors)
 
+    def load_sketch(self) -> np.ndarray:
+        """The sketch alone, (H, W) uint8, of the size of its file. Raises ImageError when it is missing or damaged."""
+        return read_picture(self.dataset, self.row["sketch"], grey=True)
+
     def _prior(self, name: str | None, photo: np.ndarray) -> np.ndarray | None:
         """A prior is made from its picture, so it has its size."""
         if not name:
@@ -79,7 +87,7 @@ class StoredExample:
 
 
 def read_rows(dataset: Path) -> list[dict[str, str]]:
-    """The rows of pairs.csv.
+    """The rows of pairs.csv; the photo of a sketch alone is empty.
 
     Raises DataError when the folder is no dataset, a row is incomplete, or its id or subset, which name files, would
     lead to another folder.
@@ -92,10 +100,12 @@ def read_rows(dataset: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: is damaged ({error}); prepare the dataset again") from error
-    needed = ("id", "subset", "split", "photo", "sketch")
+    needed = ("id", "subset", "split", "sketch")
     for number, row in enumerate(rows, 2):
-        if not all(row.get(name) for name in needed):
-            raise DataError(f"{table}, line {number}: needs {', '.join(needed)}; prepare the dataset again")
+        if not all(row.get(name) for name in needed) or row.get("photo") is None:
+            raise DataError(
+                f"{table}, line {number}: needs {', '.join(needed)} and a column photo; prepare the dataset again"
+            )
         for name in ("id", "subset"):
             if row[name] in (".", "..") or set("/\\") & set(row[name]):
                 wrong = f"the {name} {row[name]!r} cannot name a file; give it another"
@@ -114,8 +124,20 @@ def protocol_of(dataset: Path) -> str:
 def list_split(dataset: Path, split: str, subset: str | None = None) -> list[StoredExample]:
     """All pairs of a split (train, val or test), optionally of one subset, in the order of pairs.csv, unread.
 
-    Raises DataError when the folder is no dataset or holds no such pairs.
+    Raises DataError when the folder is no dataset, holds no such pairs, or sketches without photos among them.
     """
+    found = list_sketches(dataset, split, subset)
+    alone = [e.id for e in found if not e.row["photo"]]
+    if alone:
+        raise DataError(
+            f"{dataset}: {len(alone)} of {len(found)} sketches of the split {split!r} have no photo, {alone[0]} for "
+            "one; they are no pairs: learn from them with `train --unpaired`"
+        )
+    return found
+
+
+def list_sketches(dataset: Path, split: str, subset: str | None = None) -> list[StoredExample]:
+    """The same as `list_split`, sketches without photos included: their `load_sketch` alone can be called."""
     rows = [r for r in read_rows(dataset) if r["split"] == split and subset in (None, r["subset"])]
     if not rows:
         where = f"split {split!r}" + (f" and subset {subset!r}" if subset else "")

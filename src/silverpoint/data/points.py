@@ -97,8 +97,10 @@ def with_points(pairs: Iterable[Pair], where: Path) -> list[Pair]:
     """
     marks, found, known = read_marks(where), [], 0
     for pair in pairs:
-        photo = points_of(marks, "photo", pair.photo)
+        photo = points_of(marks, "photo", pair.photo) if pair.photo else None
         sketch = points_of(marks, "sketch", pair.sketch) if pair.sketch else None
+        if pair.photo is None and pair.sketch:  # whatever their folder is called
+            sketch = sketch or points_of(marks, "photo", pair.sketch)
         known += bool(photo or sketch)
         photo, sketch = photo or pair.photo_points, sketch or pair.sketch_points
         found.append(replace(pair, photo_points=photo, sketch_points=sketch))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import silverpoint
 from silverpoint.data.alignment import FRAMES
 from silverpoint.data.making import Made, Plan, make_all, stale_priors
-from silverpoint.data.pairs import COLUMNS, read_rows
+from silverpoint.data.pairs import COLUMNS, MOST_HELD_OUT, read_rows
 from silverpoint.data.points import with_points
 from silverpoint.data.priors import fetch_network, version
 from silverpoint.data.protocols import PROTOCOLS, Pair, Source
@@ -30,7 +30,6 @@ from silverpoint.errors import DataError, UsageError
 FRAME = {"cufsf": "cufs", "celeba": "face96"}
 SIMULATION = {"celeba": "sobel"}
 JPEG = ("celeba",)  # protocols whose own pictures are JPEG and are resampled anyway
-MOST_HELD_OUT = 500  # more say no more about a model, and take their time after every epoch
 JOURNAL = "journal.jsonl"
 
 
@@ -197,12 +196,12 @@ def _hide_stale(
 
 
 def _hold_out(pairs: list[Pair], fraction: float, seed: int) -> list[Pair]:
-    """Move a fraction of each subset's training pairs to the split val."""
+    """Move a fraction of each subset's training pairs to the split val; sketches alone validate nothing."""
     groups: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
     if any(pair.split == "val" for pair in pairs):  # the draw has one of its own
         return pairs
     for pair in pairs:
-        if pair.split == "train":
+        if pair.split == "train" and pair.photo:
             groups[pair.subset, pair.style].append(pair)
     held: set[tuple[str, str]] = set()
     for key in sorted(groups):
@@ -218,7 +217,7 @@ def _refuse_doubles(pairs: Iterable[Pair]) -> None:
         key = (pair.subset, pair.id.lower())  # some file systems know no case
         if key in seen:
             raise DataError(
-                f"{pair.photo}: another pair of {pair.subset} has the id {pair.id} too; rename one"
+                f"{pair.file}: another pair of {pair.subset} has the id {pair.id} too; rename one"
             )
         seen.add(key)
 

@@ -31,11 +31,16 @@ def preview(dataset: Path, pairs: int = 20) -> Path:
     for row in chosen:
         halves = []
         for kind in ("photo", "sketch"):
+            if not row[kind]:
+                continue
             image = read_picture(dataset, row[kind])
             points = known.get((row["subset"], row["id"], kind)) or _detected(image)
             halves.append(_marked(image, points, frame))
-        tile = np.full((HEIGHT + 14, sum(h.shape[1] for h in halves) + 6, 3), 255, np.uint8)
-        tile[14:, : halves[0].shape[1]], tile[14:, halves[0].shape[1] + 2 : -4] = halves
+        tile = np.full((HEIGHT + 14, sum(h.shape[1] + 2 for h in halves) + 2, 3), 255, np.uint8)
+        left = 0
+        for half in halves:
+            tile[14:, left : left + half.shape[1]] = half
+            left += half.shape[1] + 2
         drawn = Image.fromarray(tile)
         ImageDraw.Draw(drawn).text((2, 1), f"{row['subset']} {row['id']} {row['split']}", fill=(0, 0, 0))
         tiles.append(np.asarray(drawn))

@@ -1,10 +1,12 @@
 """Priors of a face: what is computed once from each picture and kept beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from silverpoint.data.pairs import Example
 from silverpoint.errors import UsageError
 from silverpoint.faces.layout import parse, part_mask
 from silverpoint.faces.saliency import saliency
@@ -40,14 +42,27 @@ def predictor(kind: str) -> Callable[[np.ndarray], np.ndarray]:
     return partial({"saliency": saliency, "layout": parse}[kind], threads=1)
 
 
-def sketch_prior(kind: str, sketch: np.ndarray, of_photo: np.ndarray) -> tuple[np.ndarray, bool]:
+def completed(example: Example, names: Sequence[str]) -> Example:
+    """The example with those of the priors `names` that it lacks, as `prepare` makes a test pair's.
+
+    Raises AssetError when the network of a prior cannot be had.
+    """
+    for name in names:
+        if getattr(example, name) is None:
+            kind = name.removeprefix("sketch_")
+            picture = example.photo if name == kind else np.stack([example.sketch] * 3, -1)
+            example = replace(example, **{name: predictor(kind)(picture)})  # type: ignore[arg-type]
+    return example
+
+
+def sketch_prior(kind: str, sketch: np.ndarray, of_photo: np.ndarray | None) -> tuple[np.ndarray, bool]:
     """The prior of a sketch (H, W), and whether it is one.
 
     The networks were trained on photographs. Where the parser misses what every portrait shows, or disagrees with the
-    photo on most of the face, its answer is noise.
+    photo on most of the face, its answer is noise. Without a photo's (None) nothing can be held against it.
     """
     found = predictor(kind)(np.stack([sketch] * 3, -1))
-    return found, kind != "layout" or parsed(found, of_photo)
+    return found, of_photo is None or kind != "layout" or parsed(found, of_photo)
 
 
 def parsed(layout: np.ndarray, of_photo: np.ndarray) -> bool:

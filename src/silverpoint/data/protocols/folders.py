@@ -1,4 +1,4 @@
-"""Any photos and sketches of one's own: two folders paired by name, or a table that says what belongs together."""
+"""Any photos and sketches of one's own: folders paired by name, or a table that says what belongs together."""
 
 import random
 from dataclasses import replace
@@ -10,6 +10,7 @@ from silverpoint.data.protocols.listing import (
     Source,
     by_draw,
     by_stem,
+    images_under,
     inside,
     natural,
     read_table,
@@ -22,9 +23,10 @@ def pairs(source: Source) -> Listing:
     """`photos` and `sketches` in the folder (or the source's own `sketches`), paired by name without suffix; or a table
     (.csv) of the columns photo and sketch and, where one likes, id, subset, split and style.
 
-    Where there are no sketches at all, they are to be simulated. A part `test` of the pairs, drawn with `seed`, is for
-    testing where neither the table nor a draw file decides. Raises DataError when nothing belongs together, a table
-    names what is not there, or a pair is not in the draw.
+    Where there are no sketches at all, they are to be simulated. A folder `sketches` without `photos`, and a row of a
+    table without a photo, are sketches alone: a target that methods learn unpaired. A part `test`, drawn with `seed`,
+    is for testing where neither the table nor a draw file decides. Raises DataError when nothing belongs together, a
+    table names what is not there, or a pair is not in the draw.
     """
     problems: list[str] = []
     is_table = source.folder.suffix.lower() == ".csv"
@@ -40,17 +42,20 @@ def pairs(source: Source) -> Listing:
 
 def _table(path: Path) -> list[Pair]:
     found, root = [], path.parent
-    for number, row in enumerate(read_table(path, ("photo",)), 2):
+    for number, row in enumerate(read_table(path, ()), 2):
         line = f"{path}, line {number}"
-        photo = inside(root, row["photo"], line)
-        sketch = inside(root, row["sketch"], line) if row.get("sketch") else None
-        for file in (photo, sketch):
-            if file is not None and not file.is_file():
+        files = {kind: inside(root, row[kind], line) for kind in ("photo", "sketch") if row.get(kind)}
+        if not files:
+            raise DataError(f"{line}: names neither a photo nor a sketch")
+        for file in files.values():
+            if not file.is_file():
                 raise DataError(f"{line}: there is no {file}")
+        photo, sketch = files.get("photo"), files.get("sketch")
         split = row.get("split") or ""
         if split not in ("", "train", "val", "test"):
             raise DataError(f"{line}: a split is train, val or test, not {split!r}")
-        id, subset = safe_id(row.get("id") or photo.stem, line), safe_id(row.get("subset") or path.stem, line)
+        stem = next(iter(files.values())).stem
+        id, subset = safe_id(row.get("id") or stem, line), safe_id(row.get("subset") or path.stem, line)
         style = row.get("style") or (subset if sketch else "simulated")
         found.append(Pair(id, subset, split, photo, sketch, style))
     return found
@@ -58,8 +63,11 @@ def _table(path: Path) -> list[Pair]:
 
 def _folders(source: Source, problems: list[str]) -> list[Pair]:
     root = source.folder
+    subset = safe_id(root.resolve().name, root)
     photo_folder = root / "photos" if (root / "photos").is_dir() else root
     sketch_folder = source.sketches or root / "sketches"
+    if photo_folder == root and source.sketches is None and sketch_folder.is_dir():
+        return _sketches_alone(root, sketch_folder, subset)
     photos = by_stem(photo_folder)
     simulate = source.sketches is None and not sketch_folder.is_dir()
     sketches = {} if simulate else by_stem(sketch_folder)
@@ -70,9 +78,18 @@ def _folders(source: Source, problems: list[str]) -> list[Pair]:
     if not common:
         found = "no image in it" if not photos else f"no file has the name of one in {sketch_folder}"
         raise DataError(f"{photo_folder}: {found}")
-    subset = safe_id(root.resolve().name, root)
     style = "simulated" if simulate else subset
     return [
         Pair(safe_id(stem, photos[stem]), subset, "", photos[stem], sketches.get(stem), style)
         for stem in common
     ]
+
+
+def _sketches_alone(root: Path, folder: Path, subset: str) -> list[Pair]:
+    beside = next((path for path in images_under(root) if not path.is_relative_to(folder)), None)
+    if beside:
+        raise DataError(f"{beside}: lies beside sketches/; move photos to {root / 'photos'}")
+    sketches = by_stem(folder)
+    if not sketches:
+        raise DataError(f"{folder}: no image in it")
+    return [Pair(safe_id(stem, path), subset, "", None, path, subset) for stem, path in sketches.items()]

@@ -32,18 +32,24 @@ class Source:
 class Pair:
     """One photo and its sketch. `split` is train, val or test; `style` names the hand that drew it.
 
-    `sketch` is None where one is to be simulated from the photo. Points are those of the files, where known.
+    `sketch` is None where one is to be simulated from the photo, `photo` where a sketch has none. Points are those of
+    the files, where known.
     """
 
     id: str
     subset: str
     split: str
-    photo: Path
+    photo: Path | None
     sketch: Path | None
     style: str
     photo_points: Points | None = None
     sketch_points: Points | None = None
     attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path | None:
+        """What a person is told of."""
+        return self.photo or self.sketch
 
 
 @dataclass
@@ -120,7 +126,7 @@ def by_draw(pairs: Iterable[Pair], path: Path) -> list[Pair]:
     found = []
     for pair in pairs:
         if (pair.subset, pair.id) not in splits:
-            raise DataError(f"{pair.photo}: {pair.subset} {pair.id} is not in {path}")
+            raise DataError(f"{pair.file}: {pair.subset} {pair.id} is not in {path}")
         found.append(replace(pair, split=splits[pair.subset, pair.id]))
     return found
 
@@ -135,7 +141,8 @@ def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a table of comma-separated text ({error})") from error
     if not rows or any(row.get(c) is None for c in columns for row in rows):
-        raise DataError(f"{path}: needs the columns {', '.join(columns)} and at least one row")
+        named = f"the columns {', '.join(columns)} and " if columns else ""
+        raise DataError(f"{path}: needs {named}at least one row")
     return rows
 
 
