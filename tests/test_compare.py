@@ -321,8 +321,11 @@ def test_the_command_writes_a_page_of_the_pairs_all_have(
     assert "verification" not in printed.out
     assert printed.out.splitlines()[0] == "geometry 200x250, grey"
     assert printed.out.splitlines()[2].split()[:2] == ["sharp<1>", "7"]
-    assert run(*arguments, "--metrics", "psnr", "--subset", "CUHK", "--no-floors") == 0
-    assert "FSS 2025, Table 4" in out.read_text()  # of one subset, `all` is that subset
+    assert run(*arguments, "--metrics", "ssim", "--subset", "CUHK", "--no-floors") == 0
+    text = out.read_text()
+    assert text.count("FSS 2025, Table 4") == 8  # of one subset, `all` is that subset
+    assert "FSS 2025, Table 4, all" not in text
+    assert "SDGAN (biphasic), Table I, all of CUFS" in text  # printed for the whole database alone
 
 
 def test_the_page_shows_each_of_two_people_of_one_id(

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -101,12 +102,14 @@ def _table(comparison: Comparison, metrics: Sequence[str], part: str, dataset: s
         floors.append(_plain_row(label, training, metrics))
     if floors:
         groups.append(_group("Floors and ceiling, measured here", floors, len(metrics), "floor"))
-    subset = part
-    if part == "all" and not comparison.reference.subsets:
-        subset = comparison.subset or "all"
+    figures = published(dataset, part, direction)
+    if part == "all" and not comparison.reference.subsets and comparison.subset:
+        own = published(dataset, comparison.subset, direction)
+        whole = [row for row in figures if row not in own]
+        figures = own + [replace(row, source=f"{row.source}, all of {dataset.upper()}") for row in whole]
     printed = [
         _published_row(row, metrics)
-        for row in published(dataset, subset, direction)
+        for row in figures
         if row.values.keys() & set(metrics) or row.values.keys() <= ELSEWHERE.keys()
     ]
     if printed:
