@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from silverpoint.errors import FaceError, ModelError
+from silverpoint.errors import AssetError, FaceError, ModelError
 from silverpoint.synthesis import batch
 from silverpoint.synthesis.batch import Options, run
 from silverpoint.synthesis.jobs import Job
@@ -78,6 +78,16 @@ def test_trouble_with_the_model_ends_the_batch() -> None:
 
     with pytest.raises(ModelError, match="gone"):
         list(run([Job("1", "1.png")], no_model, Options()))
+
+
+def test_a_network_of_priors_that_cannot_be_had_ends_the_batch(tmp_path: Path) -> None:
+    class NoNetwork(FakeSketcher):
+        def sketch(self, image: str, **options: Any) -> Sketch:
+            raise AssetError("bisenet cannot be fetched")
+
+    jobs = [Job(str(n), str(tmp_path / f"{n}.png")) for n in range(8)]
+    with pytest.raises(AssetError, match="bisenet cannot be fetched"):
+        list(run(jobs, NoNetwork, Options(), workers=2))  # type: ignore[arg-type]
 
 
 def test_all_faces_are_written_last_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from silverpoint.errors import ImageError, SilverpointError
+from silverpoint.errors import AssetError, ImageError, SilverpointError
 from silverpoint.faces.detect import Face
 from silverpoint.synthesis.jobs import Job
 from silverpoint.synthesis.sketcher import Sketch, Sketcher
@@ -53,7 +53,7 @@ def run(
 
     At most two photos per worker are in flight, so that memory does not grow with the number of photos. A job
     whose drawing exists is skipped; the model is opened when the first drawing is needed, and its errors are
-    raised. What is wrong with one photo is in its outcome.
+    raised, as is the AssetError of a prior's network. What is wrong with one photo is in its outcome.
     """
     pending: deque[Outcome | Future[Outcome]] = deque()
     sketcher: Sketcher | None = None
@@ -105,6 +105,8 @@ def draw(job: Job, sketcher: Sketcher, options: Options) -> Outcome:
         sketches = sketches_of(job.source, sketcher, options)
         describe(outcome, sketches)
         outcome.outputs = save(sketches, job.target, options)
+    except AssetError:  # no fault of the photo
+        raise
     except Exception as error:
         if options.debug:
             traceback.print_exc()
