@@ -20,8 +20,9 @@ import silverpoint.training.export as training_export
 from drawn import draw_pair
 from lab import write_dataset
 from silverpoint.cli.main import main
+from silverpoint.data import priors
 from silverpoint.data.pairs import read_split
-from silverpoint.errors import DataError, ModelError, RunError, UsageError
+from silverpoint.errors import AssetError, DataError, ModelError, RunError, UsageError
 from silverpoint.methods import method_class
 from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, setting
 from silverpoint.nets.seresnet import DilatedSEResNet
@@ -132,10 +133,72 @@ def test_a_prior_the_users_wing_cannot_make_is_named(guided_run, tmp_path, monke
         Model(path)
 
 
+@pytest.mark.parametrize("direction", BOTH)
+def test_priors_a_dataset_lacks_are_made_of_the_picture_that_is_drawn(
+    guided_run, tmp_path, monkeypatch, direction
+):
+    bare, folders = (
+        write_dataset(tmp_path / "bare", train=2, val=2),
+        (tmp_path / "with", tmp_path / "without"),
+    )
+    (example, *_), grey = read_split(bare, "val"), direction == "sketch2photo"
+    seen = []
+
+    def half(picture):
+        seen.append(picture)
+        mask = np.zeros(picture.shape[:2], np.uint8)
+        mask[np.s_[:40] if grey else np.s_[:, :32]] = 255  # as the other dataset has them
+        return mask
+
+    monkeypatch.setattr(priors, "predictor", {"saliency": half}.__getitem__)
+    for dataset, out in zip((guided_run / "dataset", bare), folders, strict=True):
+        arguments = ["--split", "val", "--direction", direction, "--out", str(out)]
+        assert main(["synthesize", str(guided_run / "run"), str(dataset), *arguments]) == 0
+    assert [p.name for p in sorted(folders[0].iterdir())] == ["p2.png", "p3.png"]
+    for name in ("p2.png", "p3.png"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert len(seen) == 2
+    assert np.array_equal(seen[0], np.stack([example.sketch] * 3, -1) if grey else example.photo)
+
+
+def test_a_network_of_priors_that_cannot_be_had_ends_the_command(guided_run, tmp_path, monkeypatch, capsys):
+    def none(kind):
+        raise AssetError(f"no network of {kind}")
+
+    monkeypatch.setattr(priors, "predictor", none)
+    bare = write_dataset(tmp_path / "bare", train=2, val=2)
+    out = tmp_path / "fakes"
+    assert main(["synthesize", str(guided_run / "run"), str(bare), "--split", "val", "--out", str(out)]) == 1
+    assert capsys.readouterr().err == "silverpoint: no network of saliency\n"
+    assert not out.exists()
+
+
+def test_a_pair_that_cannot_be_drawn_is_named_and_the_others_are_drawn(
+    guided_run, tmp_path, monkeypatch, capsys
+):
+    def of_two_styles(*arguments):
+        method, *others = load_synthesizer(*arguments)
+        method.styles = ("mine", "chalk")
+        return method, *others
+
+    monkeypatch.setattr(training_export, "load_synthesizer", of_two_styles)
+    dataset, out = tmp_path / "dataset", tmp_path / "fakes"
+    shutil.copytree(guided_run / "dataset", dataset)
+    table = (dataset / "pairs.csv").read_text()
+    (dataset / "pairs.csv").write_text(table.replace("p2.png,mine", "p2.png,ink"))
+    arguments = ["synthesize", str(guided_run / "run"), str(dataset), "--split", "val", "--out", str(out)]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("silverpoint: p2: the run knows no style 'ink'")
+    assert [path.name for path in out.iterdir()] == ["p3.png"]
+    assert main([*arguments, "--style", "ink"]) == 2
+    assert capsys.readouterr().err.count("silverpoint:") == 1
+
+
 def test_a_style_the_run_does_not_know_is_named(guided_run):
     method, direction, net = load_synthesizer(guided_run / "run")
     example = read_split(guided_run / "dataset", "val")[:1]
-    with pytest.raises(DataError, match=r"no style 'ink'.*mine"):
+    with pytest.raises(UsageError, match=r"no style 'ink'.*mine"):
         synthesize_examples(method, net, example, direction, torch.device("cpu"), style="ink")
 
 

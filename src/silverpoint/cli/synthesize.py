@@ -9,8 +9,8 @@ example:
   silverpoint synthesize runs/pencil cufs/ --split test --subset CUHK --out fakes/
   silverpoint evaluate --fake fakes/ --data cufs/ --subset CUHK
 
-Computes on the graphics card where there is one. Exit status: 0 all written, 1 some could not be read (each
-named on stderr, the others are written), 2 wrong usage.
+Computes on the graphics card where there is one. Priors that a run wants and the dataset lacks are made on the way.
+Exit status: 0 all written, 1 some could not be (each named on stderr, the others are written), 2 wrong usage.
 """
 
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from silverpoint.data.pairs import list_split
-    from silverpoint.errors import SilverpointError
+    from silverpoint.errors import AssetError, SilverpointError, UsageError
     from silverpoint.image import write_image
     from silverpoint.training.export import load_synthesizer
     from silverpoint.training.validation import synthesize_examples
@@ -53,14 +53,15 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     for one in stored:
         try:
-            example = one.load()
+            (image,) = synthesize_examples(method, net, [one.load()], direction, device, args.style)
+        except (AssetError, UsageError):  # no fault of the pair
+            raise
         except SilverpointError as error:
             failed += 1
             print(f"silverpoint: {error}", file=sys.stderr)
             continue
-        (image,) = synthesize_examples(method, net, [example], direction, device, args.style)
-        folder = args.out / example.subset if several else args.out
+        folder = args.out / one.subset if several else args.out
         folder.mkdir(parents=True, exist_ok=True)
-        write_image(image, folder / f"{example.id}.png")
+        write_image(image, folder / f"{one.id}.png")
     print(f"{args.out}: {len(stored) - failed} images" + (f", {failed} failed" if failed else ""))
     return 1 if failed else 0

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import silverpoint
 from silverpoint.data.alignment import FRAMES
+from silverpoint.data.batches import one_hot
 from silverpoint.data.layout import PARTS
 from silverpoint.data.pairs import Example, protocol_of
 from silverpoint.errors import RunError, UsageError
@@ -30,7 +31,6 @@ from silverpoint.training.trainer import read_frame, read_run
 from silverpoint.training.validation import synthesize_examples, validate
 
 FORMAT = 1
-PRIOR_CHANNELS = {"saliency": 1, "layout": len(PARTS)}
 
 
 def load_run(run: Path, checkpoint: str = "last") -> tuple[Method, dict[str, nn.Module]]:
@@ -217,11 +217,13 @@ def _inputs(
     sides = [multiple * max(low, -(-side // multiple)) for side in (height, width)]
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(batch, 3 if direction == "photo2sketch" else 1, *sides, generator=generator) * 2 - 1
-    priors = [
-        torch.rand(batch, PRIOR_CHANNELS[name], *sides, generator=generator)
-        for name in getattr(net, "priors", ())
-    ]
-    return picture, torch.eye(len(method.styles))[:1].repeat(batch, 1), *priors
+    numbers = torch.randint(len(PARTS), (batch, *sides), generator=generator)
+    made = {
+        "saliency": torch.rand(batch, 1, *sides, generator=generator),
+        "layout": torch.stack([one_hot(n) for n in numbers]),
+    }
+    style = torch.eye(len(method.styles))[:1].repeat(batch, 1)
+    return picture, style, *(made[name] for name in getattr(net, "priors", ()))
 
 
 def _to_onnx(net: nn.Module, inputs: tuple[Tensor, ...], direction: str) -> onnx.ModelProto:

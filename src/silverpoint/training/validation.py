@@ -9,7 +9,8 @@ from torch import nn
 
 from silverpoint.data.batches import still
 from silverpoint.data.pairs import Example
-from silverpoint.errors import DataError
+from silverpoint.data.priors import completed
+from silverpoint.errors import DataError, UsageError
 from silverpoint.methods.method import Method, source_priors
 from silverpoint.training.options import METRICS
 
@@ -27,21 +28,23 @@ def synthesize_examples(
 ) -> list[np.ndarray]:
     """Each example drawn by a synthesizer of `method`: uint8 (H, W) sketches, or (H, W, 3) photos.
 
-    In its own style, in `style`, or in the only one a method has. Raises DataError for a style the method was not
-    trained on, and for a missing prior.
+    In its own style, in `style`, or in the only one a method has; a prior that an example lacks is made of its picture.
+    Raises UsageError for a `style` the method was not trained on, DataError for such an example, AssetError when the
+    network of a prior cannot be had.
     """
     training = net.training
     net.eval()
-    images = []
+    known, priors, images = ", ".join(method.styles), source_priors(net, direction), []
+    if style and style not in method.styles:
+        raise UsageError(f"the run knows no style {style!r}; choose a --style of {known}")
     for example in examples:
         wanted = style or (method.styles[0] if len(method.styles) == 1 else example.style)
         if wanted not in method.styles:
-            known = ", ".join(method.styles)
             raise DataError(f"{example.id}: the run knows no style {wanted!r}; choose a --style of {known}")
         batch, undo = still(
-            replace(example, style=wanted),
+            replace(completed(example, priors), style=wanted),
             method.styles,
-            priors=source_priors(net, direction),
+            priors=priors,
             framing=method.settings.framing,
             fill=method.settings.fill,
             multiple=net.size_multiple,  # type: ignore[arg-type]
