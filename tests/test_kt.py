@@ -1,27 +1,31 @@
 """KT: its correspondence, its four equations, who learns from whom, and a run from end to end."""
 
-import json
+import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import nn
 
 import silverpoint.methods.kt as kt
+import silverpoint.training.export as training_export
 import silverpoint.training.maps as maps
-from drawn import draw_pair, write_pair_folders
+from conftest import ROOT
+from drawn import draw_pair
+from lab import write_dataset
 from silverpoint.cli.main import main
+from silverpoint.data.augment import draw_crop, take_crop
 from silverpoint.data.batches import Batch
-from silverpoint.data.pairs import Example
+from silverpoint.data.pairs import Example, read_split
 from silverpoint.errors import UsageError
 from silverpoint.losses.transfer import map_distance
 from silverpoint.methods.kt import CORRESPONDENCE, KT, Settings, in_order
 from silverpoint.nets.seresnet import DilatedSEBlock, DilatedSEResNet, SqueezeExcitation
 from silverpoint.nets.vgg import VGG19
+from silverpoint.synthesis.model import Model
 
 
 def untrained_vgg(taps):
@@ -296,58 +300,123 @@ def test_sketches_are_grey_and_photos_coloured():
     torch.testing.assert_close(sketch[:, 0], (drawn[:, 0] + drawn[:, 1] + drawn[:, 2]) / 3)
 
 
+@pytest.mark.parametrize("mirror", [True, False])
+def test_pairs_are_mirrored_unless_that_is_turned_off(mirror):
+    a = method(mirror=mirror).augmentation
+    photo = torch.from_numpy(draw_pair(0, (32, 32))[0].transpose(2, 0, 1).copy())
+    crops = [draw_crop(32, 32, 32, a, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    seen = [torch.equal(take_crop(photo, crop), photo.float()) for crop in crops]
+    mirrored = [torch.equal(take_crop(photo, crop), photo.float().flip(2)) for crop in crops]
+    assert any(seen)
+    assert any(mirrored) == mirror
+    assert all(a != b for a, b in zip(seen, mirrored, strict=True))
+
+
 # ---- a run -------------------------------------------------------------------------------------------------------
 
-
-@pytest.fixture
-def dataset(tmp_path):
-    write_pair_folders(tmp_path / "mine", 3, (64, 80))
-    main(["prepare", "pairs", str(tmp_path / "mine"), "--out", str(tmp_path / "dataset"), "--val", "0.34"])
-    return str(tmp_path / "dataset")
-
-
-def train(dataset, out, *flags, method="kt"):
-    command = ["train", method, dataset, "--out", str(out), "--epochs", "1", "--accelerator", "cpu"]
-    return main([*command, "--framing", "crop", "--crop_size", "32", "--select", "ssim", *flags])
+PAGE = (ROOT / "docs" / "train-your-own.md").read_text()
+SHORTER = {
+    "prepare": ["--workers", "1"],
+    "train": [
+        *("--epochs", "1", "--framing", "crop", "--crop_size", "32"),
+        *("--select", "ssim", "--accelerator", "cpu"),
+    ],
+    "evaluate": ["--metrics", "psnr,ssim"],
+}
 
 
-def test_one_run_trains_both_directions_and_exports_two_files(dataset, tmp_path, capsys):
-    run, out = tmp_path / "run", tmp_path / "out"
-    assert train(dataset, run) == 0
-    sheets = {p.name.split("-")[0] for p in (run / "samples").iterdir()}
+def write_portraits(root, portrait):
+    """What the page begins with: seven photos and what passes for their sketches, me.jpg, drawing.png."""
+    for folder in ("photos", "sketches"):
+        (root / "mine" / folder).mkdir(parents=True)
+    for i in range(7):
+        photo = Image.open(portrait).convert("RGB").resize((300 + 8 * i, 300 + 8 * i))
+        photo = ImageEnhance.Brightness(photo).enhance(0.8 + 0.05 * i)
+        photo.save(root / "mine" / "photos" / f"p{i}.jpg")
+        photo.convert("L").save(root / "mine" / "sketches" / f"p{i}.png")
+    photo.save(root / "me.jpg")
+    photo.convert("L").resize((200, 250)).save(root / "drawing.png")
+
+
+def test_the_walk_of_the_page_goes_through_and_its_files_draw_what_is_scored(
+    tmp_path, monkeypatch, portrait, capsys
+):
+    """Every line, with crops of 32 for one epoch: then a file sees a picture whole that training saw in squares."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training_export, "_seconds", lambda *_: 0.0)
+    write_portraits(tmp_path, portrait)
+    walked = []
+    for line in re.findall(r"(?:^    |`)silverpoint ([^`#\n]+)", PAGE, re.MULTILINE):
+        command, *arguments = line.split()
+        assert main([command, *arguments, *SHORTER.get(command, [])]) == 0, (line, capsys.readouterr())
+        walked.append(command)
+    commands = {"prepare", "check", "train", "synthesize", "evaluate", "maps", "export", "sketch", "photo"}
+    assert commands <= set(walked)
+
+    assert (tmp_path / "pairs" / "preview.png").is_file()
+    sheets = {p.name.split("-")[0] for p in Path("runs/mine/samples").iterdir()}
     assert sheets == {"photo2sketch", "sketch2photo"}
-    for direction, channels in (("photo2sketch", 1), ("sketch2photo", 3)):
-        command = ["synthesize", str(run), dataset, "--split", "val", "--direction", direction]
-        assert main([*command, "--out", str(out / direction)]) == 0
-        (image,) = (Image.open(p) for p in (out / direction).iterdir())
-        assert (image.size, len(image.getbands())) == ((64, 80), channels)
-        model = out / f"{direction}.onnx"
-        assert main(["export", str(run), "--direction", direction, "--out", str(model), "--bits", "32"]) == 0
-        card = json.loads(onnx.load(model).metadata_props[0].value)
-        assert (card["method"], card["direction"], card["styles"]) == ("kt", direction, [])
+    assert Image.open("maps.png").height > 3 * 128  # teachers and two students
+    exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], {})
+    drawings = {"me-sketch-face.png": "L", "drawing-photo-whole.png": "RGB", "me-sketch.png": "L"}
+    for name, mode in drawings.items():
+        assert (Image.open(name).size, Image.open(name).mode) == ((200, 250), mode)
 
-    assert main(["maps", str(run), dataset, "--split", "val", "--out", str(out / "maps.png")]) == 0
-    capsys.readouterr()
-    sheet = np.asarray(Image.open(out / "maps.png").convert("L")).astype(int)
-    assert sheet.shape[1] > 6 * 128
-    assert sheet.shape[0] > 3 * 128  # teachers and two students
-    assert main(["maps", str(run), dataset, "--split", "val", "--id", "nobody", "--out", "x.png"]) == 1
+    (example,) = read_split(Path("pairs"), "test")
+    sources = {"sketch": ("sketches", example.photo), "photo": ("photos", np.stack([example.sketch] * 3, -1))}
+    for kind, (folder, source) in sources.items():
+        model = Model(f"mine-{kind}.onnx")
+        assert (model.card.method, model.card.framing, model.card.styles) == ("kt", "crop", ())
+        scored = np.asarray(Image.open(f"{folder}/{example.id}.png"))
+        assert np.abs(model.draw(source[None])[0].astype(int) - scored).max() <= 1
+
+
+def as_loaded(monkeypatch, **settings):
+    monkeypatch.setattr(maps, "load_run", lambda *_: (method(framing="crop", **settings), {}))
+
+
+def test_maps_reads_one_pair_and_says_how_far_the_students_are(monkeypatch, tmp_path, capsys):
+    as_loaded(monkeypatch)
+    dataset = write_dataset(tmp_path / "data", train=2, size=(16, 24))
+    (dataset / "photos" / "p0.png").write_bytes(b"damaged")
+    command = ["maps", "kt", str(dataset), "--split", "train", "--out", str(tmp_path / "maps.png")]
+    assert main([*command, "--subset", "mine", "--id", "p1"]) == 0
+    *_, ptos, stop = capsys.readouterr().out.splitlines()
+    for line, student in ((ptos, "Stu-PtoS kt: "), (stop, "Stu-StoP kt: ")):
+        assert line.startswith(student)
+        assert all(float(d) > 0 for d in line.removeprefix(student).split())
+    assert main([*command, "--id", "nobody"]) == 1
     assert "no pair nobody" in capsys.readouterr().err
+    assert main([*command, "--subset", "yours"]) == 1
+    assert "subset 'yours'" in capsys.readouterr().err
+
+
+def test_a_student_that_looks_like_its_teacher_but_is_fainter_is_told(monkeypatch):
+    """A tile's own black and white hide that."""
+    as_loaded(monkeypatch)
+    knowledge = [torch.rand(1, 2, 6, 4) for _ in CORRESPONDENCE]
+    seen = {"Teachers": knowledge, "Stu-PtoS": [k / 100 for k in knowledge], "Stu-StoP": knowledge}
+    monkeypatch.setattr(KT, "maps", lambda *_: seen)
+    example = Example("p", "all", "x", *draw_pair(0, (16, 24)))
+    teachers, ptos, stop = maps.map_rows([Path("kt")], example)
+    assert list(teachers.distances) == []
+    assert ptos.distances == pytest.approx([0.99**2] * 6)
+    assert stop.distances == [0] * 6
 
 
 def test_maps_of_runs_of_one_name_are_all_shown(monkeypatch):
-    monkeypatch.setattr(maps, "load_run", lambda *_: (method(framing="crop"), {}))
-    monkeypatch.setattr(maps, "_sheet", lambda rows: [name for name, _ in rows])
+    as_loaded(monkeypatch)
     example = Example("p", "all", "x", *draw_pair(0, (16, 24)))
     students = ("Stu-PtoS", "Stu-StoP")
     runs = [Path("a/kt"), Path("b/kt"), Path("c/other")]
     expected = [f"{s}\n{name}" for name in ("a/kt", "b/kt", "other") for s in students]
-    assert maps.map_sheet(runs, example) == ["Teachers", *expected]
+    assert [row.name for row in maps.map_rows(runs, example)] == ["Teachers", *expected]
 
 
 def test_rows_of_unlike_framings_have_room_beside_each_other():
     wide, tall = ([torch.rand(1, 2, height, 4)] * len(CORRESPONDENCE) for height in (2, 8))
-    sheet = maps._sheet([("Teachers", wide), ("Stu-PtoS\n" + "long" * 20, tall), ("Stu-StoP\nx", wide)])
+    named = {"Teachers": wide, "Stu-PtoS\n" + "long" * 20: tall, "Stu-StoP\nx": wide}
+    sheet = maps.map_sheet([maps.Row(name, shown) for name, shown in named.items()])
     assert sheet.shape[0] == maps.TOP + 3 * (2 * maps.TILE + maps.GAP)
     assert sheet.shape[1] > 6 * (maps.TILE + maps.GAP) + 80 * 5  # a long name has room too
 
@@ -358,4 +427,4 @@ def test_maps_of_a_method_without_teachers_are_refused(monkeypatch, tmp_path):
 
     monkeypatch.setattr(maps, "load_run", lambda *_: (Other(), {}))
     with pytest.raises(UsageError, match="pix2pix, which has no teachers"):
-        maps.map_sheet([tmp_path], None)
+        maps.map_rows([tmp_path], None)
