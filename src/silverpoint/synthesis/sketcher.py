@@ -19,9 +19,11 @@ from silverpoint.faces.detect import Face, detect
 from silverpoint.image import MAX_PIXELS as MAX_READ
 from silverpoint.image import read_image, write_image
 from silverpoint.synthesis.model import Card, Model, open_model
+from silverpoint.synthesis.tone import without_excess
 
 VIEWS = ("portrait", "face", "whole")
-MAX_FACE_SCALE = 1.5  # of the training frame's: beyond it strokes thin out, and dark skin is shaded like hair
+MAX_FACE_SCALE = 1.5  # of the training frame's: beyond it strokes thin out
+TONE_SCALE = 1.05  # a face drawn larger than this is compared with a drawing at the training frame's scale
 MAX_PIXELS = 1_200_000  # of a drawing, unless a size is asked for
 MOST_PIXELS = 4_000_000  # where a small face needs them to be drawn at the training frame's scale
 READ_PIXELS = 4_000_000  # of a photo, for a drawing of at most MOST_PIXELS
@@ -94,14 +96,13 @@ class Sketcher:
         photo, name = _read(image, max_pixels)
         faces = [] if view == "whole" else self._faces(photo, name, second_looks=1)
         if view == "face":
-            framed = self._aligned(photo, faces[0], size)
-        else:
-            frame = self.card.frame
-            face_scale = eye_distance(faces[0]) / math.dist(*frame.eyes()) if faces and frame else None
-            local = self.card.receptive_margin is not None
-            most = MOST_PIXELS if local else MAX_PIXELS
-            framed = _resized(photo, drawing_size(photo, face_scale, size, most))
-        return self._draw(framed, style, faces, photo)
+            return self._draw_face(photo, faces[0], style, size)
+        frame = self.card.frame
+        face_scale = eye_distance(faces[0]) / math.dist(*frame.eyes()) if faces and frame else None
+        most = MOST_PIXELS if self._local else MAX_PIXELS
+        framed = _resized(photo, drawing_size(photo, face_scale, size, most))
+        scale = face_scale * framed.shape[1] / photo.shape[1] if face_scale else 1.0
+        return self._draw(framed, style, faces, photo, scale)
 
     def sketch_faces(
         self, image: Source, *, style: str | None = None, size: int | None = None
@@ -110,7 +111,7 @@ class Sketcher:
         self.check(style, size)
         photo, name = _read(image, MAX_READ)
         faces = self._faces(photo, name)
-        return [self._draw(self._aligned(photo, face, size), style, [face], photo) for face in faces]
+        return [self._draw_face(photo, face, style, size) for face in faces]
 
     def check(self, style: str | None, size: int | None) -> None:
         self.card.style(style)
@@ -126,23 +127,32 @@ class Sketcher:
             )
         return faces
 
+    @property
+    def _local(self) -> bool:
+        """Whether the network draws a place by its surroundings alone, at whatever scale it is given."""
+        return self.card.receptive_margin is not None
+
     def _draw(
-        self, framed: np.ndarray, style: str | None, faces: Sequence[Face], photo: np.ndarray
+        self, framed: np.ndarray, style: str | None, faces: Sequence[Face], photo: np.ndarray, scale: float
     ) -> Sketch:
-        """The sketch of what is `framed` (H, W, 3) uint8 of `photo`."""
+        """The sketch of what is `framed` (H, W, 3) uint8 of `photo`, its face `scale` times the training frame's."""
         drawing = np.ascontiguousarray(self.model.draw(framed[None], style)[0])
+        if self._local and scale > TONE_SCALE and drawing.ndim == 2:
+            height, width = (max(1, round(side / scale)) for side in drawing.shape)
+            drawing = without_excess(drawing, self.model.draw(_resized(framed, (width, height))[None], style)[0])
         return Sketch(drawing, self.card.style(style), tuple(faces), (photo.shape[1], photo.shape[0]))
 
-    def _aligned(self, photo: np.ndarray, face: Face, size: int | None) -> np.ndarray:
-        """The face in the model's frame, enlarged to a long side of `size`: (H, W, 3) uint8."""
+    def _draw_face(self, photo: np.ndarray, face: Face, style: str | None, size: int | None) -> Sketch:
+        """The face in the model's frame, enlarged to a long side of `size`."""
         frame = self.card.frame
         if frame is None:
             raise UsageError(
                 f"model {self.card.name} was trained on pictures that were not aligned, and has no frame for a face; "
                 '`--face none` (view="whole") draws the picture as it is'
             )
-        aligned, _ = align(photo, face, frame, (size or max(frame.size())) / max(frame.size()))
-        return aligned
+        scale = (size or max(frame.size())) / max(frame.size())
+        aligned, _ = align(photo, face, frame, scale)
+        return self._draw(aligned, style, [face], photo, scale)
 
 
 def load(model: str | os.PathLike[str] = "pencil", *, threads: int | None = None) -> Sketcher:
