@@ -1,22 +1,35 @@
 import copy
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import silverpoint.assets
 import silverpoint.synthesis.model as wing
+import silverpoint.training.export as training_export
 from lab import write_dataset
 from silverpoint.data.batches import Batch
 from silverpoint.data.pairs import read_split
 from silverpoint.errors import UsageError
+from silverpoint.faces import layout as parsing
+from silverpoint.faces import saliency as masking
+from silverpoint.faces.align import align
+from silverpoint.faces.detect import detect
+from silverpoint.image import read_image
 from silverpoint.losses.graphs import graphs, inter_class_loss, intra_class_loss
 from silverpoint.methods import method_class, sdgan
 from silverpoint.methods.sdgan import SDGAN, Settings
@@ -223,6 +236,49 @@ def test_frozen_networks_pass_gradients_to_the_image_and_take_none():
     assert not any(name.startswith("_observers") for name in method.state_dict())
 
 
+def test_the_smallest_part_of_a_face_stays_where_its_layout_is_halved():
+    layout = torch.zeros(2, 12, 8, 8)
+    layout[:, 1] = 1
+    layout[0, 1, 3, 2:6], layout[0, 7, 3, 2:6] = 0, 1  # a closed mouth: one row, an odd one
+    layout[0, 1, 4, 2:6], layout[0, 8, 4, 2:6] = 0, 1  # below it a lip, and
+    layout[0, 8, 4, 5], layout[0, 3, 4, 5] = 0, 1  # a pixel of yet another part
+    small = sdgan.halved(layout)
+    assert small.argmax(1)[0].tolist() == [[1, 1, 1, 1], [1, 7, 7, 1], [1, 8, 3, 1], [1, 1, 1, 1]]
+    assert torch.equal(small.sum(1), torch.ones(2, 4, 4))
+    assert small[1, 1].all()  # alone in its picture
+
+
+def test_a_layout_is_halved_once_for_the_graphs_of_fake_and_real(monkeypatch):
+    halved, calls = sdgan.halved, []
+    monkeypatch.setattr(sdgan, "halved", lambda layout: calls.append(1) or halved(layout))
+    losses_of(small(stages=0), some_batch())
+    assert len(calls) == len(SDGAN.directions)
+
+
+@pytest.mark.parametrize(("off", "other"), [("iag", "itg"), ("itg", "iag")])
+def test_a_graph_loss_without_weight_is_not_computed(off, other):
+    losses = losses_of(small(stages=0, **{f"lambda_{off}": 0.0}), some_batch())
+    assert f"photo2sketch/{off}" not in losses
+    assert losses[f"photo2sketch/{other}"].item() > 0
+
+
+def test_the_parser_waits_for_no_numbers_from_the_host():
+    class Operators(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.names = set()
+
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            self.names.add(str(op))
+            return op(*args, **(kwargs or {}))
+
+    parser = BiSeNet()
+    with Operators() as seen:
+        parser.coarse(torch.rand(1, 3, 64, 64))
+    assert "aten.convolution.default" in seen.names
+    assert not [name for name in seen.names if "lift" in name or "_to_copy" in name]
+
+
 def test_each_update_reaches_its_own_networks_alone():
     method, batch = small(stages=1), some_batch()
     method.start_stage(method.stages()[1])
@@ -296,21 +352,26 @@ def same(a, b):
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_new_stage_learns_from_the_one_before_and_begins_from_scratch():
-    method = small(stages=2)
+@pytest.mark.parametrize("injection", [True, False])
+def test_a_new_stage_learns_from_the_one_before_and_begins_from_scratch(injection):
+    method = small(stages=2, injection=injection)
     stages = method.stages()
     assert [s.name for s in stages] == ["initial", "cycle1", "cycle2"]
     assert {s.epochs for s in stages} == {200}
     method.start_stage(stages[0])
-    for p in method.generators.parameters():
+    fresh = [*method.generators.named_parameters(), *method.discriminators.named_parameters()]
+    for _, p in fresh:
         torch.nn.init.constant_(p, 0.5)
     before = generator_weights(method.generators)
     method.start_stage(stages[1])
     assert same(method.teachers["photo2sketch"].state_dict(), before["sketch2photo"])
     assert same(method.teachers["sketch2photo"].state_dict(), before["photo2sketch"])
-    for name, p in method.generators.named_parameters():
+    for name, p in fresh:
         if name.endswith("weight"):
+            assert float(p.detach().mean()) == pytest.approx(0, abs=0.01), name
             assert float(p.detach().std()) == pytest.approx(0.02, rel=0.5), name
+        else:  # biases and, without the injection, gamma and beta
+            assert not p.any(), name
     between = generator_weights(method.generators)
     method.start_stage(stages[2])
     assert same(method.teachers["photo2sketch"].state_dict(), between["sketch2photo"])
@@ -382,7 +443,7 @@ def trainer(dataset, out):
     return Trainer("sdgan", Settings(**CHEAP, n_epochs=2, n_epochs_decay=0), options, out)
 
 
-def test_a_run_stopped_in_its_second_stage_goes_on_there_and_draws_without_torch(
+def test_a_run_stopped_in_its_second_stage_goes_on_there_and_its_file_draws_as_it_does(
     dataset, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))  # validation goes without LPIPS
@@ -424,3 +485,79 @@ def test_a_run_stopped_in_its_second_stage_goes_on_there_and_draws_without_torch
         net = (first if checkpoint == "stage-initial" else last)[direction]
         expected = synthesize_examples(method, net, [example], direction, torch.device("cpu"))[0]
         assert np.abs(model.draw(source[None])[0].astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("changes", [{"saliency": False, "norm": "batch"}, {"injection": False}])
+def test_every_form_of_the_generator_is_exported_in_16_bits(tmp_path, monkeypatch, changes):
+    method = small(**changes)
+    net = method.synthesizer("sketch2photo").train()
+    batch = some_batch()
+    priors = [batch.priors[f"sketch_{name}"] for name in net.priors]
+    with torch.no_grad():
+        net(batch.sketch, batch.style, *priors)  # batch norm has seen something
+    monkeypatch.setattr(training_export, "load_synthesizer", lambda *_: (method, "sketch2photo", net.eval()))
+    monkeypatch.setattr(training_export, "_frame", lambda _: None)
+    monkeypatch.setattr(training_export, "_dataset", lambda _: "")
+    monkeypatch.setattr(training_export, "_seconds", lambda *_: 0.0)
+    assert 0 < export(tmp_path, tmp_path / "m.onnx", bits=16).difference < 2e-2
+    model = onnx.load(tmp_path / "m.onnx")
+    assert [i.name for i in model.graph.input] == ["sketch", *net.priors]
+    assert wing.Model(tmp_path / "m.onnx").card.priors == net.priors
+
+
+def test_a_face_is_drawn_with_its_priors_in_a_process_without_torch(portrait, tmp_path, monkeypatch):
+    """By the parser's own graph and a stand-in of the saliency network, by a model that shows what it is given."""
+    save_file(BiSeNet().state_dict(), tmp_path / "bisenet")
+    square = ("x", TensorProto.FLOAT, [1, 3, masking.SIZE, masking.SIZE])
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    write_graph(tmp_path / "u2netp", nodes, [square], ("y", *square[1:]))
+    planes = [
+        (name, TensorProto.FLOAT, [1, n, 256, 256])
+        for name, n in (("photo", 3), ("saliency", 1), ("layout", 12))
+    ]
+    weights = np.array([0.1, 0.1, 0.1, 0.2, *np.linspace(-0.5, 0.4, 12)], np.float32)
+    nodes = [
+        helper.make_node("Concat", [name for name, *_ in planes], ["all"], axis=1),
+        helper.make_node("Conv", ["all", "weights"], ["sketch"]),
+    ]
+    card = {
+        "format": 1, "name": "shows", "method": "sdgan", "direction": "photo2sketch", "size_multiple": 256,
+        "framing": "pad256", "fill": "white", "priors": ["saliency", "layout"],
+    }  # fmt: skip
+    write_graph(
+        tmp_path / "shows.onnx", nodes, planes, ("sketch", TensorProto.FLOAT, [1, 1, 256, 256]),
+        [numpy_helper.from_array(weights.reshape(1, 16, 1, 1), "weights")], card,
+    )  # fmt: skip
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "import silverpoint.assets\n"
+        f"silverpoint.assets.fetch = lambda name: Path({str(tmp_path)!r}, name)\n"
+        "from silverpoint.cli.main import main\n"
+        f"sys.exit(main(['sketch', '--face', {str(portrait)!r}, '-o', {str(tmp_path / 'out.png')!r}, "
+        f"'--model', {str(tmp_path / 'shows.onnx')!r}]))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+    monkeypatch.setattr(silverpoint.assets, "fetch", lambda name: tmp_path / name)
+    parsing._session.cache_clear(), masking._session.cache_clear()
+    photo = read_image(portrait)
+    face, _ = align(photo, detect(photo, second_looks=1)[0])
+    layout, saliency = parsing.parse(face), masking.saliency(face)
+    parsing._session.cache_clear(), masking._session.cache_clear()
+    assert len(np.unique(layout)) > 1
+    drawn = (face / 127.5 - 1) @ weights[:3] + saliency / 255 * weights[3] + weights[4:][layout]
+    expected = np.rint(np.clip((drawn + 1) * 127.5, 0, 255))
+    assert np.abs(np.asarray(Image.open(tmp_path / "out.png"), int) - expected).max() <= 1
+
+
+def write_graph(path, nodes, inputs, output, initializers=(), card=None):
+    inputs, output = (
+        [helper.make_tensor_value_info(*i) for i in inputs],
+        helper.make_tensor_value_info(*output),
+    )
+    graph = helper.make_graph(nodes, "graph", inputs, [output], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if card:
+        helper.set_model_props(model, {"silverpoint": json.dumps(card)})
+    onnx.save(model, path)

@@ -208,26 +208,32 @@ class SDGAN(Method):
             "gan": adversarial(logits, real=True, mode=s.gan_mode),
             "content": s.lambda_content * F.l1_loss(fake.float(), target.image),  # Eq. 7
         }
+        masks = self._masks(source.layout)  # the source's for either image (Fig. 3)
         with torch.no_grad():
-            real = self._look(target.image, source.layout)
-        losses |= self._compare(self._look(fake, source.layout), real)
+            real = self._look(target.image, masks)
+        losses |= self._compare(self._look(fake, masks), real)
         if s.lambda_ict and self.teachers:
             losses["ict"] = s.lambda_ict * self._cycle(direction, fake, target)
         yield f"generator/{direction}", {f"{direction}/{name}": loss for name, loss in losses.items()}
 
-    def _look(self, image: Tensor, layout: Tensor | None) -> Impression:
-        """One pass of each frozen network serves every loss. `layout` is the source's, for either image (Fig. 3)."""
+    def _masks(self, layout: Tensor | None) -> Tensor | None:
+        """The layout at the size of what the graphs are of; None where no loss asks for graphs."""
+        s = self.settings
+        if layout is None or not (s.lambda_iag or s.lambda_itg):
+            return None
+        return halved(layout) if s.graph_features == "vgg" else layout
+
+    def _look(self, image: Tensor, masks: Tensor | None) -> Impression:
+        """One pass of each frozen network serves every loss; graphs are of the parts that `masks` show."""
         s, seen = self.settings, (image.float() + 1) / 2
         taps = [*PERCEPTUAL] if s.lambda_perceptual else []
-        graphical = bool(s.lambda_iag or s.lambda_itg)
-        if graphical and s.graph_features == "vgg":
+        if masks is not None and s.graph_features == "vgg":
             taps.append(GRAPH_TAP)
         features = self._observer("vgg", image)(seen, taps) if taps else {}
         graph = parts = None
-        if graphical:
-            assert layout is not None
+        if masks is not None:
             what = features[GRAPH_TAP].float() / GRAPH_SCALE if GRAPH_TAP in features else image
-            graph = graphs(what, F.interpolate(layout, what.shape[2:], mode="nearest"), s.outside)
+            graph = graphs(what, masks, s.outside)
         if s.lambda_bce:
             size = (s.parser_size, s.parser_size)
             if seen.shape[2:] != size:
@@ -248,8 +254,10 @@ class SDGAN(Method):
         if fake.parts is not None and real.parts is not None:
             losses["bce"] = s.lambda_bce * parsing_loss(fake.parts, real.parts)  # Eq. 9
         if fake.graphs is not None and real.graphs is not None:
-            losses["iag"] = s.lambda_iag * intra_class_loss(fake.graphs, real.graphs)  # Eq. 10
-            losses["itg"] = s.lambda_itg * inter_class_loss(fake.graphs, real.graphs)  # Eq. 11
+            if s.lambda_iag:
+                losses["iag"] = s.lambda_iag * intra_class_loss(fake.graphs, real.graphs)  # Eq. 10
+            if s.lambda_itg:
+                losses["itg"] = s.lambda_itg * inter_class_loss(fake.graphs, real.graphs)  # Eq. 11
         return losses
 
     def _cycle(self, direction: str, fake: Tensor, target: Side) -> Tensor:
@@ -275,6 +283,16 @@ class SDGAN(Method):
     def adopt(self, tensors: dict[str, Tensor], styles: tuple[str, ...]) -> dict[str, Tensor]:
         """Without the teachers of the other run's last stage: this one begins with the first, which has none."""
         return {name: t for name, t in tensors.items() if not name.startswith("method.teachers.")}
+
+
+def halved(layout: Tensor) -> Tensor:
+    """layout (B, K, H, W), one-hot -> (B, K, H // 2, W // 2): four pixels become one of the rarest part among them.
+
+    Every part stays: of a closed mouth of one row, nearest neighbour would keep all or nothing.
+    """
+    rarity = layout / layout.sum((2, 3), keepdim=True).clamp_min(1)
+    rarest = F.max_pool2d(rarity, 2).argmax(1)
+    return F.one_hot(rarest, layout.shape[1]).movedim(3, 1).to(layout.dtype)
 
 
 def _reverse(direction: str) -> str:

@@ -116,6 +116,10 @@ class BiSeNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.cp, self.ffm, self.conv_out = ContextPath(), FeatureFusion(), Head()
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
         self.eval()
 
@@ -127,8 +131,7 @@ class BiSeNet(nn.Module):
 
     def coarse(self, image: Tensor) -> Tensor:
         """The logits (B, 19, H/8, W/8) before they are enlarged to the image's size."""
-        mean, std = (torch.tensor(v, device=image.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-        return self.conv_out(self.ffm(*self.cp((image - mean) / std)))
+        return self.conv_out(self.ffm(*self.cp((image - self.mean) / self.std)))
 
 
 def load_bisenet() -> BiSeNet:
