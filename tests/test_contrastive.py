@@ -50,6 +50,27 @@ def test_the_loss_is_the_papers_with_samples_doubled_absent_and_sharing_cells(se
         assert float(patch_nce(q, k, where, often, 0.07)) == pytest.approx(expected, abs=1e-5, rel=1e-5)
 
 
+def test_over_layers_it_is_the_mean_of_the_papers_with_each_layers_own_cells():
+    torch.manual_seed(0)
+    samples = Samples(
+        torch.randint(8, (2, 16)), torch.randint(24, (2, 16)), torch.randint(3, (2, 16)).float()
+    )
+    # of an image of 8 x 24: itself, padded by 3, and four times smaller
+    cells = [samples.cells(1, 3), samples.cells(4, 0)]
+    drawn, source = ([torch.randn(2, 4, 14, 30), torch.randn(2, 6, 2, 6)] for _ in range(2))
+    heads = ProjectionHeads([4, 6], 16)
+    found = multilayer_nce(heads, drawn, source, cells, [samples.counts] * 2, 0.07)
+    with torch.no_grad():
+        queries, keys = (
+            heads([take(f, *c) for f, c in zip(maps, cells, strict=True)]) for maps in (drawn, source)
+        )
+    expected = [
+        slow_nce(q, k, 100 * rows + columns, samples.counts, 0.07)
+        for q, k, (rows, columns) in zip(queries, keys, cells, strict=True)
+    ]
+    assert float(found.detach()) == pytest.approx(sum(expected) / 2, abs=1e-5, rel=1e-5)
+
+
 def test_half_precision_features_are_compared_in_single():
     q, k = unit_vectors(1, 20, 16).bfloat16(), unit_vectors(1, 20, 16).bfloat16()
     where, often = torch.arange(20)[None], torch.ones(1, 20)

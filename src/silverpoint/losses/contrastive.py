@@ -49,7 +49,7 @@ def patch_nce(queries: Tensor, keys: Tensor, cells: Tensor, counts: Tensor, temp
         weights = counts.float().log()[:, None, :].expand(-1, cells.shape[1], -1)
         weights = weights.masked_fill(cells[:, :, None] == cells[:, None, :], -torch.inf)
         weights.diagonal(dim1=1, dim2=2).zero_()  # v+ itself, once
-        logits = torch.bmm(q, k.transpose(1, 2)).add_(weights)
+        logits = weights.baddbmm_(q, k.transpose(1, 2))  # in place: one matrix, not two
         losses = torch.logsumexp(logits, 2) - positive  # Eq. 9
         entered = counts.float()
         return ((losses * entered).sum(1) / entered.sum(1).clamp(min=1)).mean()  # Eq. 10, as a mean
