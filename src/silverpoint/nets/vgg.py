@@ -72,7 +72,9 @@ def load_vgg19(taps: Iterable[str]) -> VGG19:
 
     from silverpoint.assets import fetch
 
-    net = VGG19(taps)
+    with torch.device("meta"):  # no weights are drawn, for nothing, from the generator that samples come from
+        net = VGG19(taps)
+    net.to_empty(device="cpu")
     with safe_open(fetch("vgg19"), framework="pt") as file, torch.no_grad():
         for name, parameter in net.named_parameters():
             parameter.copy_(file.get_tensor(_asset_key(name)))
