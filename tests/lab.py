@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import patch
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import nn
@@ -12,6 +14,7 @@ from torch import nn
 import silverpoint.methods.method as registry
 from drawn import draw_pair
 from silverpoint.data.augment import Augmentation
+from silverpoint.data.batches import Batch
 from silverpoint.methods.cyclegan import ImagePool
 from silverpoint.methods.method import CommonSettings, Method, OptimizerSpec, Stage, setting
 
@@ -179,6 +182,33 @@ def noting(runs: list[int]):
         return run
 
     return backend
+
+
+# devices on which looking at what was computed fails: "meta" computes nothing, "cuda" is told to refuse
+UNSEEING = (
+    "meta",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    ),
+)
+
+
+def take_step_unseeing(method: Method, batch: Batch) -> None:
+    """One step's losses and gradients, on a device of UNSEEING, without the host's waiting for any of it."""
+
+    def step() -> None:
+        for _, losses in method.training_step(batch):
+            torch.stack(list(losses.values())).sum().backward()
+
+    if batch.photo.device.type == "meta":
+        with patch("torch.autocast"):  # which does not know the device
+            return step()
+    step()  # what is loaded once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def register_small_methods() -> None:

@@ -4,7 +4,7 @@ import onnx
 import pytest
 import torch
 
-from lab import noting, write_dataset
+from lab import UNSEEING, noting, take_step_unseeing, write_dataset
 from silverpoint.data.batches import Batch
 from silverpoint.errors import UsageError
 from silverpoint.losses.adversarial import adversarial
@@ -95,6 +95,11 @@ def test_the_drawing_is_encoded_with_gradient_and_the_source_without():
     cells, counts = [(p.rows, p.columns) for p in places], [p.counts for p in places]
     multilayer_nce(method.heads, drawn, source, cells, counts, 0.07).backward()
     torch.testing.assert_close(found, [p.grad for p in parameters])
+
+
+@pytest.mark.parametrize("device", UNSEEING)
+def test_a_step_waits_for_nothing_that_the_device_computes(device):
+    take_step_unseeing(small_cut().to(device), some_batch().to(torch.device(device)))
 
 
 def test_a_compiled_generator_is_what_trains():
