@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import ROOT
 from silverpoint.cli.main import main
 from silverpoint.faces.detect import Face, detect
 
@@ -106,14 +108,45 @@ def test_one_photo_is_drawn_beside_it(run: Run, me: Path) -> None:
 
 
 def test_a_drawing_is_not_drawn_twice_but_for_overwrite(run: Run, me: Path) -> None:
-    run("me.jpg", "--style", "cufs")
-    first = Path("me-sketch.png").read_bytes()
-    status, out, err = run("me.jpg", "--style", "fs2k1")
-    assert (status, out) == (0, "me-sketch.png\n")
-    assert err == "silverpoint: me-sketch.png: is there already; --overwrite draws it again\n"
-    assert Path("me-sketch.png").read_bytes() == first
-    run("me.jpg", "--style", "fs2k1", "--overwrite")
-    assert Path("me-sketch.png").read_bytes() != first
+    run("me.jpg", "--style", "cufs", "-o", "drawn.png")
+    first = Path("drawn.png").read_bytes()
+    status, out, err = run("me.jpg", "--style", "fs2k1", "-o", "drawn.png")
+    assert (status, out) == (0, "drawn.png\n")
+    assert err == "silverpoint: drawn.png: is there already; --overwrite draws it again\n"
+    assert Path("drawn.png").read_bytes() == first
+    run("me.jpg", "--style", "fs2k1", "-o", "drawn.png", "--overwrite")
+    assert Path("drawn.png").read_bytes() != first
+
+
+def test_the_readmes_commands_in_their_order_give_a_drawing_each(run: Run, me: Path) -> None:
+    Path("album").mkdir()
+    Image.open(me).save("album/a.jpg")
+    block = re.search(r"pip install \.\n((?:    silverpoint sketch .+\n)+)", (ROOT / "README.md").read_text())
+    assert block is not None
+    drawn = set()
+    for line in block[1].splitlines():
+        command, _, comment = line.partition("#")
+        status, out, err = run(*command.split()[2:])
+        assert (status, err.replace("silverpoint: 1 drawn\n", "")) == (0, "")
+        assert Path(out.strip()).parts[0] in comment.replace("/", " ").replace(":", " ").split()
+        drawn.add(Path(out.strip()).read_bytes())
+    assert len(drawn) == len(block[1].splitlines()) == 4
+
+
+def test_a_style_or_view_that_is_asked_for_is_in_the_name(run: Run, me: Path, album: Path) -> None:
+    named = [
+        (["--style", "fs2k1"], "-fs2k1"),
+        (["--face"], "-face"),
+        (["--face", "none"], "-whole"),
+        (["--face", "--style", "fs2k1"], "-fs2k1-face"),
+    ]
+    for arguments, tag in named:
+        assert run(*arguments, "me.jpg")[:2] == (0, f"me-sketch{tag}.png\n")
+        assert run(*arguments, "album/trip")[:2] == (0, f"album/trip-sketches{tag}/d.png\n")
+        assert run(*arguments, "me.jpg")[2].endswith("is there already; --overwrite draws it again\n")
+    _, _, err = run("album", "-r", "-o", "all")  # what was drawn in the album is no photo
+    assert err == "silverpoint: 4 drawn\n"
+    assert run(*sorted(me.parent.glob("me*")), "-o", "one")[1] == "one/me.png\n"
 
 
 @pytest.mark.parametrize(
@@ -167,16 +200,31 @@ def test_wrong_usage_is_2_and_writes_nothing(run: Run, me: Path, arguments: list
 
 def test_all_faces_are_numbered_from_the_largest(run: Run, me: Path) -> None:
     two_people(me, me.with_name("us.png"))
-    assert run("us.png", "--all-faces")[:2] == (0, "us-sketch-1.png\nus-sketch-2.png\n")
-    assert Image.open("us-sketch-1.png").size == (200, 250)
+    assert run("us.png", "--all-faces")[:2] == (0, "us-sketch-face1.png\nus-sketch-face2.png\n")
+    assert Image.open("us-sketch-face1.png").size == (200, 250)
     _, out, err = run("us.png", "--all-faces", "--json")
     assert "there already" in err
-    assert json.loads(out)["output"] == ["us-sketch-1.png", "us-sketch-2.png"]
+    assert json.loads(out)["output"] == ["us-sketch-face1.png", "us-sketch-face2.png"]
     assert run("us.png", "--all-faces", "-o", "faces")[0] == 0
-    assert files(Path("faces")) == ["us-1.png", "us-2.png"]
+    assert files(Path("faces")) == ["us-face1.png", "us-face2.png"]
     me.replace("us.png")
-    assert run("us.png", "--all-faces", "-o", "faces", "--overwrite")[:2] == (0, "faces/us-1.png\n")
-    assert files(Path("faces")) == ["us-1.png"]  # and not the second of two people who are there no more
+    assert run("us.png", "--all-faces", "-o", "faces", "--overwrite")[:2] == (0, "faces/us-face1.png\n")
+    assert files(Path("faces")) == ["us-face1.png"]  # not the second of two people who are there no more
+
+
+@pytest.mark.parametrize("other", ["us-2", "us-face2"])
+def test_faces_and_other_photos_never_share_a_drawing(run: Run, me: Path, other: str) -> None:
+    Path("album").mkdir()
+    two_people(me, Path("album/us.png"))
+    Image.open(me).save(f"album/{other}.jpg")
+    assert run("album")[2] == "silverpoint: 2 drawn\n"
+    whole = {path: path.read_bytes() for path in Path("album-sketches").iterdir()}
+    assert run("album", "--all-faces")[2] == "silverpoint: 2 drawn\n"
+    assert len(files(Path("album-sketches"))) == 2 + 3
+    Image.open(me).save("album/us.png")  # one of the two is there no more
+    assert run("album", "--all-faces", "--overwrite")[0] == 0
+    assert len(files(Path("album-sketches"))) == 2 + 2
+    assert {path: path.read_bytes() for path in whole} == whole
 
 
 def test_of_two_faces_the_largest_sets_the_scale(run: Run, me: Path) -> None:
@@ -243,7 +291,7 @@ def test_photos_of_every_kind_are_drawn(run: Run, me: Path, kind: str) -> None:
 def test_a_100_megapixel_photo_is_drawn(run: Run, tmp_path: Path) -> None:
     Image.new("L", (10_000, 10_000), 200).save("huge.jpg")
     assert run("huge.jpg", "--face", "none")[0] == 0
-    width, height = Image.open("huge-sketch.png").size
+    width, height = Image.open("huge-sketch-whole.png").size
     assert 1_000_000 < width * height <= 1_200_000
 
 
@@ -254,7 +302,7 @@ def test_a_pixel_is_a_picture_without_a_face(run: Run, tmp_path: Path) -> None:
     assert err == "silverpoint: dot.png: " + err.partition("dot.png: ")[2]
     assert "--face none" in err
     assert run("dot.png", "--face", "none")[0] == 0
-    assert Image.open("dot-sketch.png").size == (1, 1)
+    assert Image.open("dot-sketch-whole.png").size == (1, 1)
 
 
 def make_bad(kind: str, me: Path) -> Path:

@@ -96,8 +96,8 @@ def test_all_faces_are_written_last_first(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Sketch, "save", lambda self, path: written.append(Path(path).name))
     sketch = Sketch(np.zeros((4, 4), np.uint8), None, (), (4, 4))
     paths = batch.save([sketch] * 3, str(tmp_path / "us.png"), Options(all_faces=True))
-    assert written == ["us-3.png", "us-2.png", "us-1.png"]
-    assert [Path(path).name for path in paths] == ["us-1.png", "us-2.png", "us-3.png"]
+    assert written == ["us-face3.png", "us-face2.png", "us-face1.png"]
+    assert [Path(path).name for path in paths] == ["us-face1.png", "us-face2.png", "us-face3.png"]
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,18 @@ EXAMPLES = """\
 examples:
   silverpoint sketch me.jpg                      draws me-sketch.png beside the photo
   silverpoint sketch me.jpg -o drawn.png --style fs2k1
-  silverpoint sketch --face me.jpg               the face alone, 200x250, upright
+  silverpoint sketch --face me.jpg               the face alone, 200x250, upright: me-sketch-face.png
   silverpoint sketch album                       every photo in album/, into album-sketches/
   silverpoint sketch 'album/*.jpg' -o sketches --json
   silverpoint sketch - < me.jpg > sketch.png     from standard input to standard output
 
+A --style or view that is asked for is in the name: me-sketch-fs2k1-face.png, album-sketches-fs2k1/.
 Photos whose drawing is there already are skipped; --overwrite draws them again. A drawing is known by its
 file name alone: give photos of one name from several folders together, or each its own -o. Exit status: 0 all
 drawn, 1 some could not be (each named on stderr, the others are drawn), 2 wrong usage.
 """
 DIRECTION = "photo2sketch"
+MOST_WORKERS = 4  # photos drawn at once, each in up to 230 MB; further threads share in the drawing of each
 
 
 def add_parser(subparsers: Any) -> None:
@@ -79,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser, source: str, drawing: str) ->
     views.add_argument(
         "--all-faces",
         action="store_true",
-        help="every face as with --face, to files numbered from the largest",
+        help="every face as with --face, to files numbered from the largest: me-sketch-face1.png",
     )
     parser.add_argument("--size", type=int, metavar="PX", help=f"the long side of the {drawing} in pixels")
     parser.add_argument("-r", "--recursive", action="store_true", help="the folders within a folder, too")
@@ -113,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
     from silverpoint.synthesis.model import cpus
     from silverpoint.synthesis.sketcher import load
 
-    view = {"aligned": "face", "none": "whole"}.get(args.face, "portrait")
-    options = Options(args.style, view, args.all_faces, args.size, args.overwrite, args.debug)
+    view = {"aligned": "face", "none": "whole"}.get(args.face)
+    options = Options(args.style, view or "portrait", args.all_faces, args.size, args.overwrite, args.debug)
     threads = args.threads or cpus()
 
     def open_sketcher(threads: int) -> Sketcher:
@@ -129,8 +131,15 @@ def run(args: argparse.Namespace) -> int:
 
     if "-" in args.inputs or args.output == "-":
         return _stream(args, options, lambda: open_sketcher(threads))
-    jobs = plan(args.inputs, args.output, kind=args.kind, recursive=args.recursive, all_faces=args.all_faces)
-    workers = min(threads, len(jobs))
+    jobs = plan(
+        args.inputs,
+        args.output,
+        kind=args.kind,
+        variant=[word for word in (args.style, view) if word],
+        recursive=args.recursive,
+        all_faces=args.all_faces,
+    )
+    workers = min(threads, len(jobs), MOST_WORKERS)
 
     def open_shared() -> Sketcher:
         sketcher = open_sketcher(max(1, threads // workers))

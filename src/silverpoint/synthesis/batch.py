@@ -14,7 +14,7 @@ from typing import Any
 
 from silverpoint.errors import AssetError, ImageError, SilverpointError
 from silverpoint.faces.detect import Face
-from silverpoint.synthesis.jobs import Job
+from silverpoint.synthesis.jobs import Job, numbered
 from silverpoint.synthesis.sketcher import Sketch, Sketcher
 
 
@@ -89,12 +89,6 @@ def drawings(target: str, options: Options, start: int = 1) -> list[str]:
         return [target] if os.path.lexists(target) else []
     paths = (numbered(target, n) for n in itertools.count(start))
     return list(itertools.takewhile(os.path.lexists, paths))
-
-
-def numbered(path: str, number: int) -> str:
-    """me.png -> me-1.png"""
-    root, suffix = os.path.splitext(path)
-    return f"{root}-{number}{suffix}"
 
 
 def draw(job: Job, sketcher: Sketcher, options: Options) -> Outcome:

@@ -35,16 +35,19 @@ def plan(
     output: str | None,
     *,
     kind: str = "sketch",
+    variant: Sequence[str] = (),
     recursive: bool = False,
     all_faces: bool = False,
 ) -> list[Job]:
     """The photos that `inputs` (files, folders, glob patterns) name, each once, and where their drawings go.
 
     Without `output` the drawing of me.jpg is me-sketch.png beside it, and that of a photo in the folder
-    `album` has the photo's name in album-sketches (`kind` "photo": me-photo.png, album-photos). Else `output`
-    is the file for a single photo, or the folder for all. Two photos never share a drawing: where names clash
-    they take the photo's suffix in, then its folder's name. A drawing that lies beside its photo is no photo,
-    nor is what lies in album-sketches beside album, where both are in a folder that is searched.
+    `album` has the photo's name in album-sketches (`kind` "photo": me-photo.png, album-photos). What `variant`
+    says of how it is drawn follows: me-sketch-fs2k1-face.png, album-sketches-fs2k1-face. Else `output`
+    is the file for a single photo, or the folder for all. Two photos never share a drawing, nor is one's called
+    as another's numbered face might be: where names clash they take the photo's suffix in, then its folder's
+    name. A drawing that lies beside its photo is no photo, nor is what lies in album-sketches beside album,
+    where both are in a folder that is searched.
 
     Raises UsageError if the inputs and the output do not go together.
     """
@@ -56,7 +59,7 @@ def plan(
     else:
         if output is not None and (os.path.isfile(output) or _suffix(output) in PHOTO_SUFFIXES):
             raise UsageError(f"-o {output}: several photos need a folder, not a file")
-        targets = _targets(photos, output, kind)
+        targets = _targets(photos, output, kind, _tag(variant))
     _refuse_overlap(photos, targets, numbered=output is not None and all_faces)
     target_of = dict(zip(photos, targets, strict=True))
     taken: dict[str, _Source] = {}
@@ -90,8 +93,9 @@ def _sources(inputs: Sequence[str], recursive: bool, output: str | None, kind: s
     """Every photo the inputs name, once; in a folder, those in `output` are no photos but drawings."""
 
     def drawn(folder: str) -> bool:
-        of = folder.removesuffix(f"-{FOLDERS[kind]}")
-        beside = of != folder and bool(os.path.basename(of)) and os.path.isdir(of)
+        above, name = os.path.split(folder)
+        of = re.fullmatch(rf"(.+)-{FOLDERS[kind]}(-.+)?", name)
+        beside = of is not None and os.path.isdir(os.path.join(above, of[1]))
         return beside or (output is not None and os.path.realpath(folder) == os.path.realpath(output))
 
     found: list[_Source] = []
@@ -119,7 +123,7 @@ def _sources(inputs: Sequence[str], recursive: bool, output: str | None, kind: s
 def _without_drawings(sources: list[_Source], kind: str) -> list[_Source]:
     """Leave out the drawings of an earlier run: me-sketch.png where me.jpg is another of the sources."""
     names = {name for source in sources for name in (source.path, os.path.splitext(source.path)[0])}
-    drawing = re.compile(rf"(.+)-{kind}(-\d+)?\.png")
+    drawing = re.compile(rf"(.+)-{kind}(-[^/]+)?\.png")
     return [s for s in sources if not ((match := drawing.fullmatch(s.path)) and match[1] in names)]
 
 
@@ -155,21 +159,39 @@ def _is_folder(output: str) -> bool:
     return os.path.isdir(output) or output.endswith(("/", os.sep)) or not _suffix(output)
 
 
-def _targets(photos: list[_Source], output: str | None, kind: str) -> list[str]:
-    """A file for each photo, in order: as short a name as no other photo has."""
-    targets = [_target(photo, output, kind, 0) for photo in photos]
+def numbered(path: str, number: int) -> str:
+    """me.png -> me-face1.png"""
+    root, suffix = os.path.splitext(path)
+    return f"{root}-face{number}{suffix}"
+
+
+def _targets(photos: list[_Source], output: str | None, kind: str, tag: str) -> list[str]:
+    """A file for each photo, in order: as short a name as no other photo has, nor one of another's faces."""
+    targets = [_target(photo, output, kind, tag, 0) for photo in photos]
     for level in (1, 2):
         counts = Counter(target.casefold() for target in targets)
-        if len(counts) == len(targets):
+        clashing = [counts[t] > 1 or _of_face(t) in counts for t in map(str.casefold, targets)]
+        if not any(clashing):
             break
         targets = [
-            _target(photo, output, kind, level) if counts[target.casefold()] > 1 else target
-            for photo, target in zip(photos, targets, strict=True)
+            _target(photo, output, kind, tag, level) if clashes else target
+            for photo, target, clashes in zip(photos, targets, clashing, strict=True)
         ]
     return targets
 
 
-def _target(photo: _Source, output: str | None, kind: str, level: int) -> str:
+def _of_face(target: str) -> str | None:
+    """me-face1.png -> me.png: the drawing whose photo has this one for a face, if it has."""
+    match = re.fullmatch(r"(.+)-face\d+(\.\w+)", target)
+    return match and match[1] + match[2]
+
+
+def _tag(variant: Sequence[str]) -> str:
+    """-fs2k1-face; the names are the user's, and shall lead to no other folder."""
+    return "".join("-" + re.sub(r"[^\w.+-]", "_", word) for word in variant)
+
+
+def _target(photo: _Source, output: str | None, kind: str, tag: str, level: int) -> str:
     """The drawing of me.jpg: me.png; to avoid others me.jpg.png (level 1) or folder-me.jpg.png (level 2)."""
     above = os.path.dirname(photo.path) if photo.root is None else photo.root
     folder, name = os.path.split(photo.path[len(os.path.join(above, "")) :] if above else photo.path)
@@ -178,12 +200,12 @@ def _target(photo: _Source, output: str | None, kind: str, level: int) -> str:
     if level == 2:
         name = f"{os.path.basename(os.path.dirname(os.path.abspath(photo.path)))}-{name}"
     if output is None and photo.root is None:
-        return os.path.join(os.path.dirname(photo.path), f"{name}-{kind}.png")
+        return os.path.join(os.path.dirname(photo.path), f"{name}-{kind}{tag}.png")
     if output is None:
         root = (photo.root or "").rstrip("/" + os.sep)
         if os.path.basename(root) in ("", ".", ".."):
             root = os.path.abspath(root)
-        output = f"{root}-{FOLDERS[kind]}"
+        output = f"{root}-{FOLDERS[kind]}{tag}"
     return os.path.join(output, folder, f"{name}.png")
 
 
