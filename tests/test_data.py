@@ -1,3 +1,6 @@
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -306,20 +309,90 @@ def test_a_point_comes_back_to_its_place_through_every_framing(h, w, framing, wh
     assert np.abs(np.subtract(centre, start)).max() < 0.5
 
 
-def test_unpaired_sketches_all_come_before_any_comes_again():
-    others = [
-        Example(f"u{i}", "s", "z", draw_pair(0)[0], np.full((250, 200), 20 * i, np.uint8)) for i in range(4)
+def plain_sketches(count=8):
+    """Sketches that a crop of any place tells apart."""
+    return [
+        Example(f"u{i}", "s", "z", draw_pair(0)[0], np.full((250, 200), 20 * i, np.uint8))
+        for i in range(count)
     ]
+
+
+def order_of_unpaired(*ranks, draws=16):
     seen = []
-    ranks = [batches(batch_size=1, unpaired=others, rank=r, ranks=2) for r in range(2)]
-    for step in range(4):
+    for step in range(draws // len(ranks)):
         for one in ranks:
             unpaired = one.batch(step).unpaired
             assert unpaired.shape == (1, 1, 64, 64)
             seen.append(round(float(unpaired.mean() + 1) * 127.5 / 20))
-    assert sorted(seen[:4]) == sorted(seen[4:]) == [0, 1, 2, 3]
+    return seen
+
+
+def test_unpaired_sketches_all_come_before_any_comes_again():
+    others = plain_sketches()
+    seen = order_of_unpaired(*(batches(batch_size=1, unpaired=others, rank=r, ranks=2) for r in range(2)))
+    assert sorted(seen[:8]) == sorted(seen[8:]) == list(range(8))
     assert batches().batch(0).unpaired is None
     assert torch.equal(batches(unpaired=others).batch(0).photo, batches().batch(0).photo)
+
+
+def test_unpaired_sketches_come_in_an_order_of_their_own():
+    """Another one each turn and under each seed, whatever the pairs are."""
+
+    def order(seed=0, pairs=6):
+        made = Batches(
+            examples(pairs),
+            ["a", "b"],
+            batch_size=1,
+            crop_size=64,
+            augmentation=Augmentation(),
+            seed=seed,
+            unpaired=plain_sketches(),
+        )
+        return order_of_unpaired(made)
+
+    first = order()
+    assert first[:8] != first[8:]
+    assert list(range(8)) not in (first[:8], first[8:])
+    assert order() == order(pairs=3) == first
+    assert order(seed=1)[:8] != first[:8]
+
+
+def test_the_photos_of_unpaired_sketches_are_never_read_and_few_sketches_stay_in_memory(
+    dataset, monkeypatch, tmp_path
+):
+    from silverpoint.data import batches as module
+
+    stored = list_split(dataset, "train")[:3]
+    blind = [StoredExample(dataset, {**e.row, "photo": "photos/gone.png"}) for e in stored]
+    expected = [batches(unpaired=stored).batch(step).unpaired for step in range(3)]
+    for memory, kept in ((4 * 3 * 250 * 200, True), (4 * 3 * 250 * 200 - 1, False)):
+        monkeypatch.setattr(module, "MEMORY", memory)
+        made = batches(unpaired=blind, in_memory=False)
+        assert all(isinstance(e, torch.Tensor) for e in made.unpaired) == kept
+        assert all(torch.equal(made.batch(step).unpaired, e) for step, e in enumerate(expected))
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "fits"),
+    [
+        (96, {"crop_size": 96}, True),
+        (96, {"crop_size": 192}, False),
+        (96, {"crop_size": 256, "size_multiple": 256}, True),  # as synthesis pads it
+        (96, {"crop_size": 126, "augmentation": replace(Augmentation.none(), shift=15.0)}, True),
+        (96, {"crop_size": 127, "augmentation": replace(Augmentation.none(), shift=15.0)}, False),
+        (98, {"crop_size": 176, "augmentation": Augmentation(scale=(0.8, 1.8))}, True),
+        (96, {"crop_size": 176, "augmentation": Augmentation(scale=(0.8, 1.8))}, False),
+        (96, {"crop_size": 192, "framing": "resize286"}, True),
+    ],
+)
+def test_squares_larger_than_the_pictures_are_refused_with_the_way_out(size, changes, fits):
+    options = {"batch_size": 1, "augmentation": Augmentation.none()} | changes
+    make = partial(Batches, [Example("e0", "s", "a", *draw_pair(0, (size, size)))], ["a"], **options)
+    if fits:
+        make()
+    else:
+        with pytest.raises(DataError, match=r"e0: is 9\dx9\d, too small for squares .*--align face192"):
+            make()
 
 
 def test_unpaired_sketches_of_another_size_than_the_pairs_are_refused_where_they_are_not_scaled():

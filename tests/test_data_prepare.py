@@ -328,6 +328,12 @@ def test_alignment_puts_the_eyes_into_the_frame_to_a_fraction_of_a_pixel(where, 
         assert np.abs(found - (x, y)).max() < 0.5
 
 
+def test_the_larger_face_frame_is_the_smaller_one_enlarged():
+    small, large = FRAMES["face96"], FRAMES["face192"]
+    assert np.array_equal(small.eyes(2), large.eyes())
+    assert small.size(2) == large.size()
+
+
 def test_a_turned_head_is_sized_by_its_mouth():
     frontal, turned = face_at(100, 120, 40, 0.1), face_at(100, 120, 40, 0.1, mouth=2 * MOUTH)
     assert np.abs(apply(frame_transform(frontal, CUFS), frontal[:2]) - CUFS.eyes()).max() < 1e-9

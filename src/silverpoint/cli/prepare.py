@@ -13,7 +13,7 @@ example:
   silverpoint prepare pairs portraits/ --points pupils.csv --align cufs --out simulated/
 
 `pairs` takes mine/photos and mine/sketches and pairs them by file name; where there are only photos, sketches are
-simulated from them.
+simulated from them. mine/sketches without mine/photos are sketches alone, for `train --unpaired`.
 
 A killed or failed preparation goes on where it stopped when the same command is given again.
 """
@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--align", metavar="FRAME",
-        help="bring every face into a frame: cufs (200x250), face96, or none "
+        help="bring every face into a frame: cufs (200x250), face96, face192, or none "
         "(default: cufsf into cufs, celeba into face96)",
     )  # fmt: skip
     parser.add_argument(

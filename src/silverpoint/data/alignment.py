@@ -8,7 +8,10 @@ from silverpoint.faces.align import CUFS, Frame, apply, eye_transform, similarit
 FACE96 = Frame(96, 96, (31.5, 38.0), (63.5, 38.0))
 """The face alone, from the brows to the chin, at DA-GAN's size."""
 
-FRAMES = {"cufs": CUFS, "face96": FACE96}
+FACE192 = Frame(192, 192, (63.5, 76.5), (127.5, 76.5))
+"""The same, twice as large."""
+
+FRAMES = {"cufs": CUFS, "face96": FACE96, "face192": FACE192}
 # Below the middle of the eyes, in eye distances, as detected: 1.04 to 1.10 on CUFS, 1.08 on London, deviation 0.04.
 MOUTH = 1.07
 TURNED = 0.8  # of the frontal proportion of eye distance to mouth distance

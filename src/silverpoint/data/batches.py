@@ -103,10 +103,12 @@ class Batches(Dataset[Batch]):
     An epoch is len(batches) steps and shows every example once, over all `ranks` together (a rest that fills no batch
     is left out, another one each epoch). `style_weights` says how often each style is drawn relative to its share.
     `clean_paper` flattens the sketches' sheets and clears what lies behind the person (data/paper.py). `framing` and
-    `fill` are of data/framing.py; crop_size is of the framing `crop` alone. `unpaired` names examples whose sketches a
-    batch carries besides. Examples stay in memory where they take less than MEMORY together; else they are read from
-    disk each time. Raises DataError for an example that lacks a prior or does not fit the framing, and for unpaired
-    sketches of another size than the pairs, ImageError for a file that cannot be read: at once, or when it is drawn.
+    `fill` are of data/framing.py; crop_size is of the framing `crop` alone, and a crop may be as large as the picture
+    is when it is enlarged by the augmentation and padded to `size_multiple`, the network's. `unpaired` names examples
+    whose sketches a batch carries besides; their photos are not read. Examples stay in memory where they take less than
+    MEMORY together, unpaired sketches where they take a quarter of it; else they are read from disk each time. Raises
+    DataError for an example that lacks a prior or does not fit the framing, and for unpaired sketches of another size
+    than the pairs, ImageError for a file that cannot be read: at once, or when it is drawn.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Batches(Dataset[Batch]):
         clean_paper: bool = False,
         framing: str = "crop",
         fill: str = "edge",
+        size_multiple: int = 1,
         priors: Sequence[str] = (),
         unpaired: Sequence[Example | StoredExample] = (),
         in_memory: bool | None = None,
@@ -132,9 +135,11 @@ class Batches(Dataset[Batch]):
         self.batch_size, self.augmentation, self.seed = batch_size, augmentation, seed
         self.crop_size = training_side(framing, crop_size)
         self.clean_paper, self.framing, self.fill = clean_paper, framing, fill
+        self.size_multiple = size_multiple
         self.maps = _needed_maps(augmentation, priors)
         self.rank, self.ranks = rank, ranks
         self.ids = [e.id for e in examples]
+        self.unpaired_ids = [f"{e.subset}/{e.id}" for e in unpaired]
         self.style_index = [self.styles.index(e.style) for e in examples]
         weights = np.array([(style_weights or {}).get(e.style, 1.0) for e in examples])
         self.shares = weights / weights.sum() * len(examples)  # expected draws per epoch
@@ -147,9 +152,10 @@ class Batches(Dataset[Batch]):
         if in_memory is None:
             first = self._planes(0)
             size = first.images.nbytes + first.labels.nbytes
-            in_memory = size * (len(examples) + len(unpaired)) <= MEMORY
+            in_memory = size * len(examples) <= MEMORY
         if in_memory:
             self.examples = [self._planes(i) for i in range(len(examples))]
+        if unpaired and self._other(0).nbytes * len(unpaired) <= MEMORY / 4:
             self.unpaired = [self._other(i) for i in range(len(unpaired))]
 
     def __len__(self) -> int:
@@ -164,10 +170,9 @@ class Batches(Dataset[Batch]):
             return stored
         e = stored.load()
         _require(e, self.priors)
-        images = stack_channels(e, self.maps, self.clean_paper)
         return Planes(
-            _canvas(images, e.id, self.framing, self.fill),
-            _canvas(stack_labels(e, self.priors), e.id, self.framing, self.fill, labels=True),
+            self._framed(stack_channels(e, self.maps, self.clean_paper), e.id),
+            self._framed(stack_labels(e, self.priors), e.id, labels=True),
             e.saliency is not None,
             e.layout is not None,
         )
@@ -177,9 +182,20 @@ class Batches(Dataset[Batch]):
         stored = self.unpaired[index]
         if isinstance(stored, Tensor):
             return stored
-        e = stored.load()
-        sketch = torch.from_numpy(_prepared_sketch(e, self.clean_paper)[None].copy())
-        return _canvas(sketch, e.id, self.framing, self.fill)
+        sketch = stored.load_sketch()
+        sketch = flatten_paper(sketch) if self.clean_paper else sketch
+        return self._framed(torch.from_numpy(sketch[None].copy()), stored.id)
+
+    def _framed(self, planes: Tensor, name: str, *, labels: bool = False) -> Tensor:
+        """What squares are cropped from. Beyond what is enlarged and padded, a square would be the edge repeated."""
+        h, w = planes.shape[1:]
+        least = min(h + -h % self.size_multiple, w + -w % self.size_multiple) + 2 * self.augmentation.shift
+        if self.framing == "crop" and self.crop_size > least * self.augmentation.scale[1]:
+            raise DataError(
+                f"{name}: is {w}x{h}, too small for squares of {self.crop_size}; prepare the dataset larger, "
+                "e.g. with --align face192, or train with a smaller --crop_size"
+            )
+        return _canvas(planes, name, self.framing, self.fill, labels=labels)
 
     def _refuse_another_size(self) -> None:
         (h, w), (tall, wide) = self._planes(0).images.shape[1:], self._other(0).shape[1:]
