@@ -2,10 +2,13 @@
 
 import math
 import os
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import silverpoint.methods.dagan as dagan
@@ -13,17 +16,18 @@ from drawn import write_pair_folders
 from lab import noting
 from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.prepare import prepare
-from silverpoint.errors import UsageError
+from silverpoint.errors import RunError, UsageError
 from silverpoint.losses.domain import confuse_domains, tell_domains_apart
 from silverpoint.losses.total_variation import total_variation
 from silverpoint.losses.variational import gaussian_kl, sample_gaussian
 from silverpoint.methods.dagan import DAGAN, Settings
-from silverpoint.metrics.domain_gap import domain_accuracy
+from silverpoint.metrics.domain_gap import domain_gap
 from silverpoint.nets.init import he_init
 from silverpoint.nets.invnet import DomainNet, InvNet, Residual, Upsample
 from silverpoint.nets.vgg import VGG19
 from silverpoint.training.checkpoint import read_checkpoint
 from silverpoint.training.export import export
+from silverpoint.training.processes import Agreement
 from silverpoint.training.settings import build_settings
 from silverpoint.training.trainer import RunOptions, Trainer, resumed
 
@@ -348,11 +352,21 @@ def test_d_sees_the_latents_of_the_encoder_as_updated():
     assert float(latents.std()) == pytest.approx(1, abs=0.25)
 
 
-def test_the_target_is_needed_to_adapt_and_ignored_without():
+def test_the_domain_network_sees_both_domains_in_one_pass_as_in_two():
+    m, seen = method(norm="none"), []
+    m.domain.register_forward_hook(lambda _, latents, logits: seen.append((latents[0], logits)))
+    losses = {name: loss for _, found in m.training_step(small_batch()) for name, loss in found.items()}
+    assert len(seen) == 2
+    for (latents, _), name, loss in zip(
+        list(seen), ("g_domain", "d_domain"), (confuse_domains, tell_domains_apart), strict=True
+    ):
+        source, target = (m.domain(half) for half in latents.chunk(2))
+        torch.testing.assert_close(losses[name], loss(source, target))
+
+
+def test_without_adaptation_the_target_is_ignored():
     batch = small_batch()
     alone = Batch(batch.photo, batch.sketch, batch.style, batch.ids)
-    with pytest.raises(UsageError, match="--unpaired"):
-        next(method().training_step(alone))
     m = method(itrs_G=0, itrs_D=0)
     assert m.domain is None
     found = []
@@ -425,18 +439,57 @@ def test_a_fresh_classifier_tells_apart_what_differs_and_nothing_else(monkeypatc
     before = torch.random.get_rng_state()
     apart = [latents(64, shift, seed) for seed, shift in enumerate((0.0, 3.0, 0.0, 3.0))]
     alike = [latents(64, 0.0, seed) for seed in range(4)]
-    assert domain_accuracy(*apart, steps=40) > 0.95
-    assert 0.35 < domain_accuracy(*alike, steps=40) < 0.65  # held out: it has learnt the others by heart
+    accuracy, entropy = domain_gap(*apart, steps=40)
+    assert accuracy > 0.95
+    assert entropy < 0.1
+    accuracy, entropy = domain_gap(*alike, steps=40)
+    assert 0.35 < accuracy < 0.65  # held out: it has learnt the others by heart
+    assert entropy > math.log(2)  # and is sure of it
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_the_domains_count_alike_whatever_their_sizes():
     few, many = latents(4, 0.0, 0), latents(60, 0.0, 1)
-    accuracy = domain_accuracy(latents(60, 0.0, 2), latents(60, 0.0, 3), few, many, steps=10, seed=1)
-    again = domain_accuracy(latents(60, 0.0, 2), latents(60, 0.0, 3), few, many, steps=10, seed=1)
-    assert accuracy == again
+    accuracy, entropy = domain_gap(latents(60, 0.0, 2), latents(60, 0.0, 3), few, many, steps=10, seed=1)
+    again = domain_gap(latents(60, 0.0, 2), latents(60, 0.0, 3), few, many, steps=10, seed=1)
+    assert (accuracy, entropy) == again
     # one latent in four moves the mean of the two accuracies by an eighth, one in sixty by 1/120
     assert round(accuracy * 120) == pytest.approx(accuracy * 120, abs=1e-4)
+    twice = domain_gap(latents(60, 0.0, 2), latents(60, 0.0, 3), torch.cat([few] * 2), many, steps=10, seed=1)
+    assert twice == pytest.approx(again)
+
+
+def blurs(count, seed, brightness):
+    """(N, 1, 32, 32): the same kind of picture in every domain, lighter or darker."""
+    small = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(small, (32, 32), mode="bilinear") - 0.5 + brightness
+
+
+def gap_after_training(steps=60, **changes):
+    """Of two domains that differ in their brightness alone, after the three updates of Algorithm 1."""
+    fast = {"norm": "none", "lambda_perceptual": 0.0, "lambda_pixel": 1.0}
+    m = method(**fast, width=16, lr=1e-3, lr_G=1e-3, lr_D=1e-3, **changes).train()
+    specs = m.optimizers(m.stages()[0])
+    optimizers = {n: torch.optim.Adam(s.parameters, s.lr, s.betas) for n, s in specs.items()}
+    source, target = blurs(64, 1, -0.2), blurs(64, 2, 0.2)
+    for step in range(steps):
+        torch.manual_seed(step)
+        at = torch.randperm(64)[:8]
+        batch = Batch(source[at].expand(-1, 3, -1, -1), source[at], torch.ones(8, 1), unpaired=target[at])
+        for name, losses in m.training_step(batch):
+            optimizers[name].zero_grad()
+            torch.stack(list(losses.values())).sum().backward(inputs=specs[name].parameters)
+            optimizers[name].step()
+    with torch.no_grad():
+        domains = (source, target, blurs(64, 3, -0.2), blurs(64, 4, 0.2))
+        return domain_gap(*(m.inverter.net.encode(x)[0] for x in domains), steps=20)
+
+
+def test_adaptation_brings_the_domains_together():
+    adapted, control = gap_after_training(), gap_after_training(itrs_G=0)
+    assert control.accuracy == 1
+    assert adapted.accuracy < 0.99
+    assert adapted.cross_entropy > 20 * control.cross_entropy
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------
@@ -461,6 +514,37 @@ def trainer(datasets, out, **changes):
         select="ssim",
     )
     return Trainer("dagan", build_settings(Settings, values), options, out)
+
+
+def test_a_run_that_adapts_needs_a_target_before_its_folder_is_written(datasets, tmp_path):
+    options = RunOptions((str(datasets / "pairs"),), accelerator="cpu")
+    with pytest.raises(UsageError, match="--unpaired"):
+        Trainer("dagan", Settings(), options, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    Trainer("dagan", Settings(itrs_G=0, itrs_D=0), options, tmp_path / "run")
+
+
+def test_a_run_learns_from_sketches_that_have_no_photos(datasets, tmp_path):
+    for sketch in (datasets / "target" / "sketches").iterdir():
+        (tmp_path / "hand" / "sketches").mkdir(parents=True, exist_ok=True)
+        shutil.copy(sketch, tmp_path / "hand" / "sketches")
+    prepare("pairs", tmp_path / "hand", tmp_path / "hand-drawn")
+    runs = [trainer(datasets, tmp_path / "run"), trainer(datasets, tmp_path / "run")]
+    runs[1].options = replace(runs[1].options, unpaired=(str(tmp_path / "hand-drawn"),))
+    for run in runs:
+        run.all = Agreement(run.fabric)
+        run._build()
+    paired, alone = (run.batches.batch(1).unpaired for run in runs)
+    assert torch.equal(paired, alone)
+
+
+def test_a_resumed_run_refuses_another_target(datasets, tmp_path):
+    run = trainer(datasets, tmp_path / "run")
+    run._run_stage = lambda number, *_: run._save(number, 1)
+    run.fit()
+    prepare("pairs", write_pair_folders(tmp_path / "others", 3, (32, 32)), tmp_path / "hand-drawn", val=0.0)
+    with pytest.raises(RunError, match="other training pairs or sketches"):
+        resumed(tmp_path / "run", unpaired=(str(tmp_path / "hand-drawn"),)).fit(resume=True)
 
 
 def test_a_run_resumes_bit_for_bit_and_its_inverter_is_exported(datasets, tmp_path, monkeypatch):

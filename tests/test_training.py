@@ -691,6 +691,25 @@ def test_one_file_holds_settings_and_options_and_flags_win(dataset, tmp_path, ca
     assert "did you mean devices" in capsys.readouterr().err
 
 
+def test_unpaired_sketches_are_refused_by_a_method_that_would_not_see_them(dataset, tmp_path, capsys):
+    command = ["train", "small", str(dataset), "--unpaired", str(dataset), "--out", str(tmp_path / "run")]
+    assert main([*command, "--accelerator", "cpu"]) == 2
+    assert (
+        "small learns from its datasets alone; --unpaired is for cyclegan, dagan" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_many_validation_pairs_as_many_are_scored_as_prepare_would_hold_out(
+    dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("silverpoint.training.trainer.MOST_HELD_OUT", 1)
+    run = trainer(dataset, tmp_path / "run")
+    run._run_stage = lambda *_: None
+    run.fit()
+    assert len(run.val) == 1
+
+
 def test_an_unknown_method_is_refused_with_the_nearest(capsys, tmp_path):
     assert main(["train", "pix2pixx", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     assert "did you mean pix2pix" in capsys.readouterr().err

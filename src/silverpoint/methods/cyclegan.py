@@ -113,6 +113,7 @@ class CycleGAN(Method):
     name = "cyclegan"
     settings_class = Settings
     directions = ("photo2sketch", "sketch2photo")
+    takes_unpaired = True
     augmentation = Augmentation(scale=(1.0, 1.0), rotation=0.0, tone=0.0, background=0.0, skin=0.0)
     memory_format = (
         torch.contiguous_format

@@ -67,6 +67,11 @@ class CommonSettings:
     framing: str = setting("crop", "ours: random squares of crop_size", choices=FRAMINGS)
     fill: str = setting("edge", "ours: what lies around a padded picture", choices=FILLS)
 
+    @property
+    def needs_unpaired(self) -> bool:
+        """Whether the method cannot learn without `Batch.unpaired`."""
+        return False
+
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices")
@@ -89,6 +94,7 @@ class Method(nn.Module):
     settings_class: ClassVar[type[CommonSettings]]
     directions: ClassVar[tuple[str, ...]] = ("photo2sketch",)
     priors: tuple[str, ...] = ()  # names of the dataset's priors a batch must carry
+    takes_unpaired: ClassVar[bool] = False  # whether it learns from `Batch.unpaired`
     augmentation: Augmentation = Augmentation.none()
     # of the weights, and so of the features
     memory_format: ClassVar[torch.memory_format] = torch.channels_last

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from silverpoint.data.alignment import FRAMES
 from silverpoint.data.batches import Batch, Batches
-from silverpoint.data.pairs import Example, StoredExample, list_split
+from silverpoint.data.pairs import MOST_HELD_OUT, Example, StoredExample, list_sketches, list_split, spread
 from silverpoint.data.preview import frame_of
 from silverpoint.errors import DataError, RunError, SilverpointError, UsageError
-from silverpoint.methods import method_class
+from silverpoint.methods import method_class, names
 from silverpoint.methods.method import CommonSettings, Method, Stage
 from silverpoint.training.average import Average
 from silverpoint.training.checkpoint import (
@@ -70,6 +70,14 @@ class Trainer:
         if settings.batch_size % options.accumulate:
             raise UsageError(
                 f"--accumulate {options.accumulate} must divide the batch_size, which is {settings.batch_size}"
+            )
+        if options.unpaired and not method_class(method).takes_unpaired:
+            others = ", ".join(name for name in names() if method_class(name).takes_unpaired)
+            raise UsageError(f"{method} learns from its datasets alone; --unpaired is for {others}")
+        if settings.needs_unpaired and not options.unpaired:
+            raise UsageError(
+                f"{method} adapts to sketches without photos: name datasets of them with --unpaired; "
+                f"`silverpoint methods {method}` lists the settings that do without"
             )
 
     def fit(self, resume: bool = False) -> dict[str, dict[str, float]]:
@@ -113,9 +121,10 @@ class Trainer:
     def _build(self) -> None:
         """The data and the method, alike in every process."""
         options = self.options
-        train, self.val = self._list("train"), [e.load() for e in self._list("val")]
+        train = self._list("train")
+        self.val = [e.load() for e in spread(self._list("val"), MOST_HELD_OUT)]
         self._check_styles({e.style for e in train})
-        unpaired = [e for d in options.unpaired for e in list_split(Path(d), "train")]
+        unpaired = [e for d in options.unpaired for e in list_sketches(Path(d), "train")]
         styles = tuple(sorted({e.style for e in train}))
         torch.manual_seed(options.seed)
         with self.fabric.init_module():
@@ -134,6 +143,7 @@ class Trainer:
             clean_paper=self.method.clean_paper,
             framing=self.settings.framing,
             fill=self.settings.fill,
+            size_multiple=self.settings.size_multiple,
             priors=self.method.priors,
             unpaired=unpaired,
             rank=self.fabric.global_rank,
@@ -416,7 +426,8 @@ class Trainer:
             )
         if state.get("data", self._fingerprint()) != self._fingerprint():
             raise RunError(
-                f"{self.out}: began with other training pairs than are in {', '.join(self.options.datasets)} now; "
+                f"{self.out}: began with other training pairs or sketches than are in "
+                f"{', '.join(self.options.datasets + self.options.unpaired)} now; "
                 "begin a new run with --start-from"
             )
 
@@ -444,9 +455,10 @@ class Trainer:
             load_into(average.module, f"average/{direction}.module", tensors)
 
     def _fingerprint(self) -> str:
-        """Of the training pairs by name and style: a run that is resumed must find the same."""
-        names = [*zip(self.batches.ids, self.batches.style_index, strict=True), len(self.batches.unpaired)]
-        return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
+        """Of the training pairs by name and style, and of the unpaired: a run that is resumed must find the same."""
+        found = self.batches
+        named = [*zip(found.ids, found.style_index, strict=True), found.unpaired_ids or 0]
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
     def _validate(self, number: int, stage: Stage, step: int) -> None:
         """Every process draws and scores its share of the pairs."""
