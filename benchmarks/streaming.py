@@ -1,11 +1,12 @@
 """CelebA's number of pairs out of shards: pairs per second, and whether memory stays flat.
 
-    python benchmarks/streaming.py [--pairs 160000] [--workers 2] [--folder DIR]
+    python benchmarks/streaming.py [--pairs 160000] [--target 720] [--workers 2] [--folder DIR]
 
 Generated faces at 96x96 (1,000 of them, over and over) are packed into tar shards, as `prepare --shards` does, and read
-in training's shuffled order: by worker processes, and by the threads that `train` itself uses (four where there is a
-graphics card, else one). The rival reads the same pictures with Pillow, as a plain torch Dataset of files does:
-those stay in the system's cache, which favours it.
+in training's shuffled order with the unpaired sketches of a small target beside them, as DA-GAN reads CelebA and CUFSF:
+by worker processes, and by the threads that `train` itself uses (four where there is a graphics card, else one). The
+rival reads the same pairs with Pillow, as a plain torch Dataset of files does: those stay in the system's cache, which
+favours it.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batches
-from silverpoint.data.pairs import COLUMNS, list_split
+from silverpoint.data.pairs import COLUMNS, list_sketches, list_split
 from silverpoint.data.shards import write_shards
 from silverpoint.data.simulate import sobel
 from silverpoint.training.trainer import _prepared
@@ -60,10 +61,28 @@ def write_dataset(root: Path, pairs: int) -> None:
         | {"photo": f"photos/{i % FACES:04d}.png", "sketch": f"sketches/{i % FACES:04d}.png"}
         for i in range(pairs)
     ]
+    write_rows(root, write_shards(root, rows))
+
+
+def write_target(root: Path, sketches: int) -> None:
+    """A dataset folder of sketches without photos, as files."""
+    (root / "sketches").mkdir(parents=True)
+    rows = []
+    for i in range(sketches):
+        name = f"sketches/{i:04d}.png"
+        Image.fromarray(sobel(draw_face(FACES + i))).save(root / name)
+        rows.append(
+            dict.fromkeys(COLUMNS, "")
+            | {"id": f"{i:04d}", "subset": "drawn", "split": "train", "style": "drawn", "sketch": name}
+        )
+    write_rows(root, rows)
+
+
+def write_rows(root: Path, rows: list[dict[str, str]]) -> None:
     with (root / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
-        table.writerows(write_shards(root, rows))
+        table.writerows(rows)
 
 
 class PlainFiles(Dataset):
@@ -129,6 +148,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=160_000)
+    parser.add_argument("--target", type=int, default=720, help="unpaired sketches beside them")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where the shards go, 2 GB (default: a temporary folder)")
     args = parser.parse_args()
@@ -137,6 +157,7 @@ def main() -> None:
         root = Path(name) / "dataset"
         start = time.perf_counter()
         write_dataset(root, args.pairs)
+        write_target(root.with_name("target"), args.target)
         size = sum(p.stat().st_size for p in (root / "shards").iterdir())
         print(
             f"{args.pairs} pairs, {size / 1e9:.2f} GB in shards, written in {time.perf_counter() - start:.0f} s"
@@ -148,6 +169,7 @@ def main() -> None:
             batch_size=BATCH,
             crop_size=SIDE,
             augmentation=Augmentation(scale=(1.0, 1.0), rotation=0.0, tone=0.0, background=0.0, skin=0.0),
+            unpaired=list_sketches(root.with_name("target"), "train"),
             in_memory=False,
         )
         print(f"listed in {time.perf_counter() - start:.1f} s, {resident():.0f} MB")
