@@ -344,6 +344,7 @@ def test_the_walk_of_the_page_goes_through_and_its_files_draw_what_is_scored(
     """Every line, with crops of 32 for one epoch: then a file sees a picture whole that training saw in squares."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training_export, "_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(training_export, "undilated", lambda _: None)  # one form to trace, not two
     write_portraits(tmp_path, portrait)
     walked = []
     for line in re.findall(r"(?:^    |`)silverpoint ([^`#\n]+)", PAGE, re.MULTILINE):
