@@ -2,10 +2,13 @@
 
     python benchmarks/contrastive.py --loss                         the patchwise loss against CUT's way of writing it
     python benchmarks/contrastive.py --step [cut] [fss]             a training step, by parts and precisions
-    python benchmarks/contrastive.py --structure RUN DATASET OUT    IoU on the test pairs, and the maps as pictures
+    python benchmarks/contrastive.py --structure RUN DATASET OUT [--split val]
 
-Times are seconds of processor time on one thread, which a busy machine disturbs less than the clock; on a graphics card
-they are seconds by the clock.
+The last prints the IoU of the maps with the parser's regions, of the test pairs if not told otherwise, and draws the
+maps and samples of six.
+
+Times are processor time on one thread, which a busy machine disturbs less than the clock; on a graphics card they are
+by the clock, and there a step that makes the host wait is an error.
 """
 
 import argparse
@@ -21,7 +24,7 @@ from torch import Tensor
 
 from silverpoint.data.batches import Batch, still
 from silverpoint.data.layout import PARTS
-from silverpoint.data.pairs import read_split
+from silverpoint.data.pairs import read_split, spread
 from silverpoint.image import write_image
 from silverpoint.losses.contrastive import patch_nce
 from silverpoint.methods.cut import CUT
@@ -31,6 +34,7 @@ from silverpoint.methods.fss import Settings as FSSSettings
 from silverpoint.training.export import load_run
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ROUNDS = 20 if DEVICE.type == "cuda" else 2  # of whole steps
 
 
 def seconds(call: Callable[[], object], rounds: int) -> float:
@@ -113,13 +117,24 @@ def bench_step(names: list[str]) -> None:
         )
         for precision in (torch.float32, torch.bfloat16):
             with torch.autocast(DEVICE.type, precision, enabled=precision != torch.float32):
-                whole = seconds(partial(take_step, method, optimizers, batch), 2)
-                again = seconds(partial(encode, method, source), 2)
+                step = partial(take_step, method, optimizers, batch)
+                whole, again = seconds(step, ROUNDS), seconds(partial(encode, method, source), ROUNDS)
+                if DEVICE.type == "cuda":
+                    without_waiting(step)
             print(
-                f"{name:5s}{str(precision)[6:]:10s}{whole:8.2f} s a step; apart {whole + again:.2f} s, "
-                f"{1 + again / whole:.2f}x",
+                f"{name:5s}{str(precision)[6:]:10s}{1e3 * whole:9.1f} ms a step; apart "
+                f"{1e3 * (whole + again):.1f} ms, {1 + again / whole:.2f}x",
                 flush=True,
             )
+
+
+def without_waiting(call: Callable[[], object]) -> None:
+    """Raises RuntimeError where the host waits for the card."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def take_step(method: CUT | FSS, optimizers: Mapping[str, torch.optim.Optimizer], batch: Batch) -> None:
@@ -136,36 +151,38 @@ def encode(method: CUT | FSS, source: Tensor) -> None:
     method.generator.net.encode(source, method.layers)
 
 
-def measure_structure(run: Path, dataset: Path, out: Path) -> None:
-    """IoU of the sampling module's maps with the parser's, per subset of the test split; six of the maps as a sheet."""
-    torch.set_num_threads(1)
+def measure_structure(run: Path, dataset: Path, out: Path, split: str) -> None:
+    """IoU of the sampling module's maps with the parser's, per subset of a split; as a sheet, of six of its pairs,
+    the photo, the maps of hair and face, and a draw of samples."""
     method, _ = load_run(run)
     if not isinstance(method, FSS) or method.rcs is None:
         raise SystemExit(
             f"{run}: has no sampling module; --structure wants a run of fss with structure = rcs"
         )
-    method.start_stage(method.stages()[0])
-    examples = read_split(dataset, "test")
-    found: dict[str, list[list[float]]] = {}
+    torch.manual_seed(0)
+    examples = read_split(dataset, split)
+    shown = {example.id for example in spread(examples, 6)}
+    found: dict[str, dict[str, list[float]]] = {}
     columns = []
-    chosen = np.linspace(0, len(examples) - 1, 6).astype(int)
-    for number, example in enumerate(examples):
+    for example in examples:
+        # a sampling module knows no styles: the dataset may be another than the run's
         batch, _ = still(
-            example, method.styles, priors=method.priors, framing=method.settings.framing, multiple=32
+            example, [example.style], priors=method.priors, framing=method.settings.framing, multiple=32
         )
+        method.start_stage(method.stages()[0])
         figures, heat = method.inspect(batch)
-        values = [figures[f"iou_{name}"] for name in REGIONS]
         for subset in (example.subset, "all"):
-            found.setdefault(subset, []).append(values)
-        if number in chosen:
-            columns.append(torch.cat([batch.photo, *heat], 2)[0])
-    for subset, values in found.items():
-        means, worst = np.mean(values, 0), np.min(values, 0)
-        shown = "".join(
-            f"   {name} {mean:.3f} (worst {low:.3f})"
-            for name, mean, low in zip(REGIONS, means, worst, strict=True)
-        )
-        print(f"{subset:8s}{len(values):4d} pairs{shown}")
+            found.setdefault(subset, {})[example.id] = [figures[f"iou_{name}"] for name in REGIONS]
+        if example.id in shown:
+            method.start_stage(method.stages()[-1])
+            _, marks = method.inspect(batch)
+            columns.append(torch.cat([batch.photo, *heat, *marks], 2)[0])
+    for subset, pairs in found.items():
+        print(f"{subset:8s}{len(pairs):4d} pairs", end="")
+        for region, values in zip(REGIONS, zip(*pairs.values(), strict=True), strict=True):
+            worst, pair = min(zip(values, pairs, strict=True))
+            print(f"   {region} {np.mean(values):.3f} (worst {worst:.3f}, {pair})", end="")
+        print()
     sheet = ((torch.cat(columns, 2).clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
     write_image(sheet, out)
 
@@ -177,15 +194,16 @@ def main() -> None:
     parser.add_argument("--loss", action="store_true")
     parser.add_argument("--step", nargs="*", choices=("cut", "fss"))
     parser.add_argument("--structure", nargs=3, type=Path, metavar=("RUN", "DATASET", "OUT"))
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     args = parser.parse_args()
-    if DEVICE.type == "cpu":
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True
     if args.loss:
         bench_loss()
     if args.step is not None:
         bench_step(args.step or ["cut", "fss"])
     if args.structure:
-        measure_structure(*args.structure)
+        measure_structure(*args.structure, args.split)
 
 
 if __name__ == "__main__":
