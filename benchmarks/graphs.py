@@ -1,10 +1,11 @@
 """What a step of SDGAN costs, and what its graph losses add to it.
 
-    python benchmarks/graphs.py [--threads 1] [--repeat 2] [--precision 32-true bf16-mixed]
+    python benchmarks/graphs.py [--device cpu] [--threads 1] [--repeat 2] [--precision 32-true bf16-mixed]
 
 Both directions at 256x256, batch 1, one forward and backward of every update, without Adam. Times are processor time,
 which other work on the machine changes little; on otherwise idle cores wall time is that over the threads, or somewhat
-more. The graph losses alone are held against the same with a loop over classes.
+more. On a card (`--device cuda`) they are wall time until it has done. The graph losses alone are held against the same
+with a loop over classes.
 """
 
 import argparse
@@ -34,14 +35,21 @@ def some_batch() -> Batch:
     return Batch(photo, sketch, torch.ones(1, 1), ["a"], priors)
 
 
-def seconds(work: Callable[[], None], repeat: int) -> float:
-    """The least processor time of `repeat` calls, after one that warms up."""
+def clock(device: torch.device) -> float:
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds(work: Callable[[], None], repeat: int, device: torch.device) -> float:
+    """The least time of `repeat` calls, after one that warms up."""
     work()
     best = float("inf")
     for _ in range(repeat):
-        start = time.process_time()
+        start = clock(device)
         work()
-        best = min(best, time.process_time() - start)
+        best = min(best, clock(device) - start)
     return best
 
 
@@ -49,14 +57,15 @@ def step(settings: Settings, stage: int, precision: str, batch: Batch) -> Callab
     method = SDGAN(settings, ("x",)).train()
     for begun in method.stages()[: stage + 1]:
         method.start_stage(begun)
-    method.to(memory_format=method.memory_format)  # type: ignore[call-overload]
+    device = batch.photo.device
+    method.to(device, memory_format=method.memory_format)  # type: ignore[call-overload]
     specs = method.optimizers(method.stages()[stage])
 
     def work() -> None:
         updates = method.training_step(batch)
         while True:
             low = precision == "bf16-mixed"
-            with torch.autocast("cpu", torch.bfloat16) if low else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16) if low else nullcontext():
                 update = next(updates, None)
             if update is None:
                 return
@@ -94,14 +103,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    batch = some_batch()
+    batch = some_batch().to(args.device)
     masks = batch.priors["layout"][:, :, ::2, ::2]
-    features, target = torch.rand(1, 128, 128, 128, requires_grad=True), torch.rand(1, 128, 128, 128)
+    features, target = torch.rand(2, 1, 128, 128, 128, device=args.device)
+    features.requires_grad_()
 
     def vectorised() -> None:
         fake, real = graphs(features, masks), graphs(target, masks)
@@ -110,14 +121,17 @@ def main() -> None:
     def loop() -> None:
         torch.autograd.grad(looped(features, masks, target), features)
 
-    ours, theirs = seconds(vectorised, args.repeat), seconds(loop, args.repeat)
+    def timed(work: Callable[[], None]) -> float:
+        return seconds(work, args.repeat, args.device)
+
+    ours, theirs = timed(vectorised), timed(loop)
     print(
         f"graph losses of one image pair: {ours:.3f} s; with a loop over classes {theirs:.3f} s, {theirs / ours:.1f}x"
     )
     for precision in args.precision:
-        whole = seconds(step(Settings(), 0, precision, batch), args.repeat)
-        without = seconds(step(Settings(lambda_iag=0, lambda_itg=0), 0, precision, batch), args.repeat)
-        cycle = seconds(step(Settings(), 1, precision, batch), args.repeat)
+        whole = timed(step(Settings(), 0, precision, batch))
+        without = timed(step(Settings(lambda_iag=0, lambda_itg=0), 0, precision, batch))
+        cycle = timed(step(Settings(), 1, precision, batch))
         print(
             f"{precision}: initial {whole:.2f} s a step, of which the graph losses {100 * (whole / without - 1):.1f} % "
             f"on top of {without:.2f} s; cycle {cycle:.2f} s",
