@@ -288,7 +288,7 @@ class SDGAN(Method):
 def halved(layout: Tensor) -> Tensor:
     """layout (B, K, H, W), one-hot -> (B, K, H // 2, W // 2): four pixels become one of the rarest part among them.
 
-    Every part stays: of a closed mouth of one row, nearest neighbour would keep all or nothing.
+    A closed mouth of one row stays, of which nearest neighbour would keep all or nothing.
     """
     rarity = layout / layout.sum((2, 3), keepdim=True).clamp_min(1)
     rarest = F.max_pool2d(rarity, 2).argmax(1)
