@@ -24,7 +24,7 @@ from silverpoint.synthesis.tiles import Span, grid
 FORMAT = 1  # of the card in the file's metadata; a file of a newer format is refused
 # Zero padding inside a local network shows at the border of a drawing: it falls on this many px of replicated edge.
 BORDER = 48
-TILE_PIXELS = 1_500_000  # read by one tile, about 200 MB in the network: what keeps a command within 400 MB
+TILE_PIXELS = 1_300_000  # read by one tile, about 180 MB in the network: what keeps a command within 400 MB
 WHOLE_PIXELS = 4_000_000  # drawn at most by a network that must see a picture as one
 # What a network may need to know of an image beside its pixels: (H, W, 3) uint8 -> (H, W) uint8, 255 for 1 or, of a
 # layout, numbers of PARTS.

@@ -25,7 +25,7 @@ VIEWS = ("portrait", "face", "whole")
 MAX_FACE_SCALE = 1.5  # of the training frame's: beyond it strokes thin out
 TONE_SCALE = 1.05  # a face drawn larger than this is compared with a drawing at the training frame's scale
 MAX_PIXELS = 1_200_000  # of a drawing, unless a size is asked for
-MOST_PIXELS = 4_000_000  # where a small face needs them to be drawn at the training frame's scale
+MOST_PIXELS = 2_500_000  # where a small face needs them to be drawn at the training frame's scale
 READ_PIXELS = 4_000_000  # of a photo, for a drawing of at most MOST_PIXELS
 SIZES = (16, 10_000)  # px of the long side that may be asked for
 
@@ -82,7 +82,7 @@ class Sketcher:
         - "whole": the whole picture at its own scale; no face is looked for.
 
         `size` is the long side of the drawing in px; without it a portrait has the size that shows strokes as
-        strokes, at most about 1.2 megapixels, or 4 where its face is small. Nothing is stretched or cropped
+        strokes, at most about 1.2 megapixels, or 2.5 where its face is small. Nothing is stretched or cropped
         (but to the frame, in the view "face").
 
         Raises ImageError if the image cannot be read, FaceError if there is no face in it, UsageError for a
@@ -139,7 +139,9 @@ class Sketcher:
         drawing = np.ascontiguousarray(self.model.draw(framed[None], style)[0])
         if self._local and scale > TONE_SCALE and drawing.ndim == 2:
             height, width = (max(1, round(side / scale)) for side in drawing.shape)
-            drawing = without_excess(drawing, self.model.draw(_resized(framed, (width, height))[None], style)[0])
+            drawing = without_excess(
+                drawing, self.model.draw(_resized(framed, (width, height))[None], style)[0]
+            )
         return Sketch(drawing, self.card.style(style), tuple(faces), (photo.shape[1], photo.shape[0]))
 
     def _draw_face(self, photo: np.ndarray, face: Face, style: str | None, size: int | None) -> Sketch:
