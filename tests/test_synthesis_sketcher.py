@@ -172,7 +172,7 @@ def test_what_is_not_there_is_refused(sketcher: Sketcher) -> None:
         ((600, 400), 65, None, (600, 400)),  # between once and that: as it is
         ((300, 200), 25, None, (600, 400)),  # up to the frame's
         ((6000, 4000), 250, None, (1342, 894)),  # no more than 1.2 megapixels
-        ((6000, 4000), 150, None, (2000, 1333)),  # but for a small face, which is drawn at the frame's scale
+        ((6000, 4000), 175, None, (1714, 1143)),  # but for a small face, which is drawn at the frame's scale
         ((6000, 4000), 50, None, (1936, 1291)),  # and no more than 2.5 megapixels
         ((4000, 3000), 500, 2000, (2000, 1500)),
         ((300, 200), 25, 60, (60, 40)),
