@@ -62,7 +62,8 @@ def test_portrait_is_the_whole_picture_as_one_drawing(sketcher: Sketcher, portra
     assert sketch.style == "cufs"
     drawn = sketcher.sketch(portrait, size=675).image
     grey = np.asarray(Image.open(portrait)).mean(axis=2)
-    np.testing.assert_allclose(drawn, grey, atol=1)  # the tiny model draws the grey of the photo
+    # the tiny model draws the grey of the photo, at edges a trace of the smaller drawing's
+    np.testing.assert_allclose(drawn, grey, atol=3)
 
 
 def test_face_is_upright_in_the_frame(sketcher: Sketcher, portrait: Path) -> None:
@@ -120,9 +121,9 @@ def test_a_pil_image_cut_short_is_one_line(sketcher: Sketcher, portrait: Path) -
 def test_a_small_face_raises_the_limit_for_local_networks_alone(
     tmp_path: Path, write_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found(monkeypatch, face(40))
+    found(monkeypatch, face(45))
     photo = np.zeros((1200, 1600, 3), np.uint8)
-    for margin, expected in ((16, (2000, 1500)), (None, (1265, 949))):
+    for margin, expected in ((16, (1778, 1333)), (None, (1265, 949))):
         sketcher = silverpoint.load(write_model(tmp_path / "m.onnx", receptive_margin=margin), threads=1)
         assert sketcher.sketch(photo).size == expected
 
