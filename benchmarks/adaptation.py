@@ -44,8 +44,8 @@ from silverpoint.training.validation import synthesize_examples
 METRICS = ("perceptual_vgg19", "psnr", "ssim", "lpips_alex")
 SEEDS = 3  # of the classifier
 MOST = 4000  # sketches of a domain, evenly from all of them: CelebA's fit in memory
-HEAD = "{:24s}{:>8s}{:>10s}{:>8s}{:>8s}{:>8s}{:>8s}{:>25s}{:>25s}"
-ROW = "{:24s}{:8.3f}{:10.0f}{:8.2f}{:8.3f}{:8.3f}{:8.2f}{:>25s}{:>25s}"
+HEAD = "{:24s}{:>8s}{:>10s}{:>8s}{:>8s}{:>8s}{:>8s}{:>29s}{:>29s}"
+ROW = "{:24s}{:8.3f}{:10.0f}{:8.2f}{:8.3f}{:8.3f}{:8.2f}{:>29s}{:>29s}"
 
 
 def write_table(dataset: Path) -> None:
