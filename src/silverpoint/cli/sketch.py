@@ -30,7 +30,7 @@ file name alone: give photos of one name from several folders together, or each 
 drawn, 1 some could not be (each named on stderr, the others are drawn), 2 wrong usage.
 """
 DIRECTION = "photo2sketch"
-MOST_WORKERS = 4  # photos drawn at once, each in up to 230 MB; further threads share in the drawing of each
+MOST_WORKERS = 4  # photos drawn at once, each in about 200 MB; further threads share in the drawing of each
 
 
 def add_parser(subparsers: Any) -> None:
