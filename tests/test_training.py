@@ -183,6 +183,8 @@ def test_stages_run_in_order_and_a_stage_keeps_its_last_checkpoint(dataset, tmp_
     key = "method.nets.{}.first.weight"
     assert torch.equal(first[key.format("photo2sketch")], last[key.format("photo2sketch")])
     assert not torch.equal(first[key.format("sketch2photo")], last[key.format("sketch2photo")])
+    moments = [any(name.startswith("optimizer/") for name in tensors) for tensors in (first, last)]
+    assert moments == [False, True]  # a run goes on from its last checkpoint alone
 
 
 @pytest.mark.parametrize("stop_at", [("photo2sketch", 3), ("sketch2photo", 0)])

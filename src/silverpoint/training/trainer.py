@@ -402,8 +402,9 @@ class Trainer:
         for k, v in tensors.items():
             if v.is_floating_point() and not torch.isfinite(v).all():
                 raise RunError(f"{self.out}: {k} became infinite or not a number; {self._last_good()}")
-        for key, optimizer in self.optimizers.items():
-            tensors |= optimizer_tensors(f"optimizer/{key}", optimizer)
+        if name == "last":  # a run goes on from no other, and moments are twice the size of what they move
+            for key, optimizer in self.optimizers.items():
+                tensors |= optimizer_tensors(f"optimizer/{key}", optimizer)
         state = {
             "stage": stage,
             "step": step,
