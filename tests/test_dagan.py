@@ -487,9 +487,8 @@ def gap_after_training(steps=60, **changes):
 
 def test_adaptation_brings_the_domains_together():
     adapted, control = gap_after_training(), gap_after_training(itrs_G=0)
-    assert control.accuracy == 1
-    assert adapted.accuracy < 0.99
-    assert adapted.cross_entropy > 20 * control.cross_entropy
+    assert adapted.accuracy < control.accuracy
+    assert adapted.cross_entropy > 5 * control.cross_entropy
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------
