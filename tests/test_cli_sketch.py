@@ -242,17 +242,17 @@ def test_json(run: Run, me: Path) -> None:
     drawn, failed = map(json.loads, out.splitlines())
     assert status == 1
     assert drawn["input"] == "me.jpg"
-    assert drawn["output"] == "me-sketch.png"
+    assert drawn["output"] == "me-sketch-fs2k1.png"
     assert len(drawn["faces"]) == 1
     eyes = np.array(drawn["faces"][0]["points"])[:2]
     np.testing.assert_allclose(eyes, [[0.423, 0.467], [0.572, 0.462]], atol=0.01)
-    assert drawn["size"] == list(Image.open("me-sketch.png").size)
+    assert drawn["size"] == list(Image.open(drawn["output"]).size)
     assert drawn["style"] == "fs2k1"
     assert drawn["error"] is None
     assert drawn["seconds"] > 0
     assert failed["output"] is None
     assert failed["error"] == "none.jpg: no such file"
-    assert json.loads(run("me.jpg", "--json")[1])["skipped"] is True
+    assert json.loads(run("me.jpg", "--json", "--style", "fs2k1")[1])["skipped"] is True
 
 
 # ---- photos of every kind ----
