@@ -11,26 +11,41 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save_file
 
 import silverpoint.methods.fss as fss
 from drawn import draw_pair
-from lab import noting
+from lab import UNSEEING, noting, take_step_unseeing
+from silverpoint.cli.main import main
 from silverpoint.data.batches import Batch
 from silverpoint.data.layout import PARTS
 from silverpoint.errors import AssetError
 from silverpoint.losses.adversarial import adversarial
 from silverpoint.losses.contrastive import multilayer_nce
-from silverpoint.methods import method_class
-from silverpoint.methods.fss import FEATURES, FSS, REGIONS, MaskedSynthesizer, Settings, part_plane
+from silverpoint.losses.patches import Samples
+from silverpoint.methods.fss import (
+    FEATURES,
+    FSS,
+    REGIONS,
+    MaskedSynthesizer,
+    Settings,
+    contrast_within,
+    intersection_over_union,
+    mark_samples,
+    part_plane,
+)
 from silverpoint.nets.rcs import RegionConstrainedSampling
-from silverpoint.nets.vgg import VGG19
-from silverpoint.training.export import export
+from silverpoint.nets.vgg import VGG19, load_vgg19
+from silverpoint.training.export import export, load_run
 from silverpoint.training.options import RunOptions
 from silverpoint.training.settings import build_settings, parse_flags
 from silverpoint.training.trainer import Trainer
 
 SIZE = 64
 NARROW = {"ngf": 8, "ndf": 8, "netF_nc": 16, "num_face": 32, "num_hair": 16, "lambda_perceptual": 0.0}
+BLUE, ORANGE, DARK_BLUE, RED = torch.tensor(
+    [[-0.8, 0.4, 1.0], [1.0, 0.3, -1.0], [-1.0, -1.0, 0.6], [0.9, -1.0, -1.0]]
+)
 SKIN, HAIR, CLOTH, NOSE = (list(PARTS).index(part) for part in ("skin", "hair", "cloth", "nose"))
 PAGE = (Path(__file__).parents[1] / "docs" / "methods" / "fss.md").read_text()
 ABLATION = re.findall(r"silverpoint train (cut|fss) cufs/ --out runs/ablation-\d(.*)", PAGE)
@@ -144,9 +159,20 @@ def test_the_second_stage_leaves_the_sampling_module_as_it_is():
     assert trained == {id(p) for n, p in method.named_parameters() if not n.startswith("rcs.")}
     for name, losses in method.training_step(batch):
         method.zero_grad()
-        torch.stack(list(losses.values())).sum().backward(inputs=specs[name].parameters)
+        torch.stack(list(losses.values())).sum().backward()
         assert all(p.grad is not None for p in specs[name].parameters)
-    assert all(p.grad is None for p in method.rcs.parameters())
+        assert all(p.grad is None for p in method.rcs.parameters())
+
+
+def test_overlaps_by_hand():
+    both, upper, lower, none = (
+        torch.tensor(pixels).bool().view(1, 1, 2, 2)
+        for pixels in ([1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0])
+    )
+    left = torch.tensor([1, 0, 1, 0]).bool().view(1, 1, 2, 2)
+    cases = [(upper, lower, 0), (upper, left, 1 / 3), (upper, both, 1 / 2)]
+    for a, b, expected in [*cases, (both, both, 1), (none, none, 1), (upper, none, 0)]:
+        assert float(intersection_over_union(a, b)) == pytest.approx(expected)
 
 
 def test_the_first_stage_has_its_own_schedule_and_can_be_left_out():
@@ -191,6 +217,18 @@ def test_the_target_of_the_maps_is_the_parsers_layout_by_parts():
         torch.testing.assert_close(
             density[1][parts == part], torch.full_like(density[1][parts == part], face)
         )
+
+
+def test_hair_is_densest_at_its_strands_and_not_where_it_ends():
+    region, photo = torch.zeros(2, 40, 60), torch.ones(2, 3, 40, 60)
+    region[0, 5:35, 5:55] = 1  # with a pixel of the wall, as a parser has it
+    photo[0, :, 6:34, 6:54] = -0.8
+    photo[0, :, 6:34, 40:54:2] = 0.2  # strands, at its right
+    strands = torch.zeros(2, 40, 60)
+    strands[0, 11:29, 36:49] = 1
+    assert torch.equal(contrast_within(region, photo), strands)  # none in a photo without hair
+    faint = contrast_within(region, 1 + (photo - 1) / 1000)
+    assert 0 < float(faint.max()) < 0.2  # less than a grey level is no strand
 
 
 def test_densities_are_the_maps_within_their_regions_and_flat_without_dss():
@@ -299,22 +337,21 @@ def test_the_ablation_of_the_page_is_the_papers():
     assert not flags[-1]
 
 
-@pytest.mark.parametrize(("name", "row"), ABLATION)
-def test_each_row_of_the_ablation_trains(name, row, monkeypatch):
-    monkeypatch.setattr(fss, "load_vgg19", VGG19)
-    cls, given = method_class(name), parse_flags(row.split())
-    torch.manual_seed(0)
-    method = cls(build_settings(cls.settings_class, {"ngf": 8, "ndf": 8, "netF_nc": 16} | given), ("x",))
-    method.start_stage(method.stages()[-1])
-    losses = take_step(method, faces(1))["generator"]
-    full = name == "fss" and "lambda_l1" not in given
-    assert set(losses) == {"g_gan", "g_nce"} | ({"g_l1", "g_perceptual"} if full else set())
-    assert isinstance(method.generator, MaskedSynthesizer) == (name == "fss" and "mask" not in given)
-
-
 def test_every_row_of_the_ablation_begins_with_the_same_sampling_module():
     masked, unmasked = (small_fss("rcs", mask=mask).rcs.state_dict() for mask in ("layout", "none"))
     assert all(torch.equal(masked[name], unmasked[name]) for name in masked)
+
+
+def test_weights_are_loaded_without_drawing_random_numbers(tmp_path, monkeypatch):
+    weights = {name: torch.randn_like(p) for name, p in VGG19(["relu1_1"]).named_parameters()}
+    asset = {name.replace("convs.", "conv"): weight for name, weight in weights.items()}
+    save_file(asset, tmp_path / "vgg19.safetensors")
+    monkeypatch.setattr("silverpoint.assets.fetch", lambda _: tmp_path / "vgg19.safetensors")
+    before = torch.get_rng_state()
+    loaded = load_vgg19(["relu1_1"])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(p, weights[name]) for name, p in loaded.named_parameters())
+    assert not any(p.requires_grad for p in loaded.parameters())
 
 
 def test_weights_that_are_missing_are_missed_in_the_first_stage(monkeypatch):
@@ -325,6 +362,14 @@ def test_weights_that_are_missing_are_missed_in_the_first_stage(monkeypatch):
     with pytest.raises(AssetError, match="not here"):
         losses_of(small_fss("rcs", lambda_perceptual=1.0), faces(1))
     assert losses_of(small_fss("rcs"), faces(1))
+
+
+@pytest.mark.parametrize("stage", ["rcs", "main"])
+@pytest.mark.parametrize("device", UNSEEING)
+def test_a_step_waits_for_nothing_that_the_device_computes(device, stage, monkeypatch):
+    monkeypatch.setattr(fss, "load_vgg19", VGG19)
+    method = small_fss(stage, lambda_perceptual=1.0).to(device)
+    take_step_unseeing(method, faces(2).to(torch.device(device)))
 
 
 def test_a_compiled_generator_is_what_trains():
@@ -339,19 +384,30 @@ def test_a_compiled_generator_is_what_trains():
 
 
 def test_the_picture_of_the_samples_shows_them_where_they_are():
-    batch = faces(1)
+    batch = with_features(faces(1))
     method = small_fss(structure="layout")
     torch.manual_seed(5)
     _, (picture,) = method.inspect(batch)
     torch.manual_seed(5)
     samples = method.sample(batch)
-    colours = picture[0][:, samples.rows[0], samples.columns[0]].T
-    blue, orange = torch.tensor([-0.8, 0.4, 1.0]), torch.tensor([1.0, 0.3, -1.0])
-    assert (colours[16:] == orange).all(1).float().mean() > 0.95  # faces are painted last
-    assert (colours[:16] == blue).all(1).any()
+    doubled = samples.counts[0] == 2
+    assert doubled.any()
+    assert (
+        picture[0][:, samples.rows[0, doubled], samples.columns[0, doubled]].T == RED
+    ).all()  # painted last
     marked = ((picture[0] - (batch.photo[0] + 1) / 2).abs().sum(0) > 0).nonzero()
     places = torch.stack([samples.rows[0], samples.columns[0]], 1)
     assert int((marked[:, None] - places).abs().amax(2).amin(1).max()) <= 1
+
+
+def test_every_kind_of_sample_has_its_colour_and_one_that_is_absent_none():
+    places, counts = torch.arange(2, 38, 6)[None], torch.tensor([[1.0, 2.0, 0.0, 1.0, 2.0, 0.0]])
+    photo = torch.zeros(1, 3, 40, 40)
+    picture = mark_samples(photo, Samples(places, places, counts), num_hair=3)
+    grey = torch.tensor([0.5, 0.5, 0.5])
+    expected = torch.stack([BLUE, DARK_BLUE, grey, ORANGE, RED, grey])
+    for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+        torch.testing.assert_close(picture[0][:, places[0] + dy, places[0] + dx].T, expected)
 
 
 @pytest.fixture(scope="module")
@@ -395,3 +451,26 @@ def test_a_run_learns_the_structure_then_to_draw_and_its_model_file_takes_the_la
     assert export(run, tmp_path / "fss.onnx", bits=32).difference < 1e-4
     about = json.loads(onnx.load(tmp_path / "fss.onnx").metadata_props[0].value)
     assert about["priors"] == ["layout"]
+
+
+TINY = {"rcs_epochs": 1, "epochs": 1, "ngf": 8, "ndf": 8, "netF_nc": 16, "framing": "crop", "crop_size": 64}
+
+
+@pytest.mark.parametrize(("name", "row"), ABLATION)
+def test_each_row_of_the_ablation_trains(name, row, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(fss, "load_vgg19", VGG19)
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
+    tiny = {key: value for key, value in TINY.items() if name == "fss" or key != "rcs_epochs"}
+    flags = [text for key, value in tiny.items() for text in (f"--{key}", str(value))]
+    run = tmp_path / "run"
+    command = ["train", name, str(dataset), "--out", str(run), *row.split(), *flags]
+    assert main([*command, "--accelerator", "cpu", "--select", "ssim"]) == 0
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    learned = {key for line in lines for key in line if key.startswith(("g_", "rcs_"))}
+    given = parse_flags(row.split())
+    full, mine = name == "fss" and "lambda_l1" not in given, name == "fss"
+    expected = {"g_gan", "g_nce"} | ({"g_l1", "g_perceptual"} if full else set())
+    assert learned == expected | ({"rcs_bce", "rcs_dice"} if mine else set())
+    generator = load_run(run)[0].generator
+    assert isinstance(generator, MaskedSynthesizer) == (mine and "mask" not in given)

@@ -71,7 +71,7 @@ class Settings(CommonSettings):
     rcs_epochs: int = setting(10, "ours: pre-training of the sampling module", low=1)
     rcs_lr: float = setting(2e-3, "ours", low=0)
     rcs_plain: float = setting(
-        0.7, "ours: density of hair and skin, where that of facial features is 1", low=0.1, high=1
+        0.7, "ours: density of plain hair and skin, where that of facial features is 1", low=0.1, high=1
     )
     num_face: int = setting(256, "implementation details", low=1)
     num_hair: int = setting(128, "implementation details", low=1)
@@ -224,10 +224,11 @@ class FSS(Method):
         return load_vgg19(PERCEPTUAL).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def parsed_densities(self, batch: Batch) -> Tensor:
-        """(B, 2, H, W): rcs_plain where the parser sees hair, or face; 1 at the features of a face; 0 elsewhere."""
+        """(B, 2, H, W): rcs_plain where the parser sees hair, or face; at strands up to 1, at features 1; else 0."""
         layout, plain = batch.priors["layout"], self.settings.rcs_plain
         hair, face, features = (part_plane(layout, parts) for parts in (*REGIONS.values(), FEATURES))
-        return torch.stack([plain * hair, plain * face + (1 - plain) * features], 1)
+        strands = contrast_within(hair, batch.photo)
+        return torch.stack([r * (plain + (1 - plain) * d) for r, d in ((hair, strands), (face, features))], 1)
 
     @torch.no_grad()
     def densities(self, batch: Batch) -> Tensor:
@@ -262,6 +263,21 @@ def part_plane(layout: Tensor, parts: Sequence[str]) -> Tensor:
     """layout (B, 12, H, W) one-hot -> (B, H, W): 1 on the named parts."""
     # one by one: an index list would be copied to the device, which the host would wait for
     return torch.stack([layout[:, list(PARTS).index(part)] for part in parts]).sum(0)
+
+
+def contrast_within(region: Tensor, photo: Tensor) -> Tensor:
+    """region (B, H, W) of 0 and 1, photo (B, 3, H, W) in [-1, 1] -> (B, H, W) in [0, 1]: the range of grey in 9x9.
+
+    1 is the 95th percentile in the photo, or a grey level where that is less. 0 outside and along the outline, where
+    the contrast is with what lies beyond.
+    """
+    red, green, blue = photo.float().unbind(1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    inside = F.max_pool2d(1 - region, 13, 1, 6) == 0  # two pixels more than the window: edges are soft
+    spread = F.max_pool2d(luma, 9, 1, 4) + F.max_pool2d(-luma, 9, 1, 4)
+    known = spread.masked_fill(~inside, torch.nan).flatten(1)
+    full = torch.nanquantile(known, 0.95, dim=1)[:, None, None].clamp(min=2 / 255)
+    return torch.where(inside, (spread / full).clamp(max=1), 0.0)
 
 
 def intersection_over_union(a: Tensor, b: Tensor) -> Tensor:
