@@ -195,7 +195,7 @@ def test_each_loss_is_its_equation(direction):
         * sum(w * (seen[0][tap] - seen[1][tap]).square().mean() for tap, w in sdgan.PERCEPTUAL.items()),
         "bce": s.lambda_bce * F.binary_cross_entropy(fake_parts, real_parts),
         "iag": s.lambda_iag * intra_class_loss(fake_graphs, real_graphs),
-        "itg": s.lambda_itg * inter_class_loss(fake_graphs, real_graphs),
+        "itg": s.lambda_itg * sdgan.ITG_SHARE * inter_class_loss(fake_graphs, real_graphs),
         "ict": s.lambda_ict * sum((a - b).abs().mean() for a, b in zip(made, real, strict=True)),
     }
     for name, value in expected.items():

@@ -40,6 +40,7 @@ CYCLE_LEVELS = 5  # of the decoder's seven, the finest (Eq. 12)
 # weight belongs (measured: docs/methods/sdgan.md); our network's activations are near one in every channel.
 PERCEPTUAL = {"pool1": 0.46, "pool2": 0.89}
 GRAPH_SCALE = 12.0  # divides the graphs' features, so that ITG has the size it has on the images themselves
+ITG_SHARE = 0.1  # of Eq. 11 on features: whole, it is met by spots of colour that no face has (docs/methods/sdgan.md)
 GRAPH_TAP = "relu2_2"
 
 
@@ -257,7 +258,8 @@ class SDGAN(Method):
             if s.lambda_iag:
                 losses["iag"] = s.lambda_iag * intra_class_loss(fake.graphs, real.graphs)  # Eq. 10
             if s.lambda_itg:
-                losses["itg"] = s.lambda_itg * inter_class_loss(fake.graphs, real.graphs)  # Eq. 11
+                share = ITG_SHARE if s.graph_features == "vgg" else 1.0
+                losses["itg"] = s.lambda_itg * share * inter_class_loss(fake.graphs, real.graphs)  # Eq. 11
         return losses
 
     def _cycle(self, direction: str, fake: Tensor, target: Side) -> Tensor:
