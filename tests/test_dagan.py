@@ -465,7 +465,7 @@ def blurs(count, seed, brightness):
     return F.interpolate(small, (32, 32), mode="bilinear") - 0.5 + brightness
 
 
-def gap_after_training(steps=60, **changes):
+def gap_after_training(steps, **changes):
     """Of two domains that differ in their brightness alone, after the three updates of Algorithm 1."""
     fast = {"norm": "none", "lambda_perceptual": 0.0, "lambda_pixel": 1.0}
     m = method(**fast, width=16, lr=1e-3, lr_G=1e-3, lr_D=1e-3, **changes).train()
@@ -486,9 +486,12 @@ def gap_after_training(steps=60, **changes):
 
 
 def test_adaptation_brings_the_domains_together():
-    adapted, control = gap_after_training(), gap_after_training(itrs_G=0)
-    assert adapted.accuracy < control.accuracy
-    assert adapted.cross_entropy > 5 * control.cross_entropy
+    lengths = (60, 70)  # one end of a training says little: the two play on
+    adapted, control = (
+        sum(gap_after_training(n, **changes).cross_entropy for n in lengths)
+        for changes in ({}, {"itrs_G": 0})
+    )
+    assert adapted > 10 * control  # 150 times and more, by the number of threads
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------
