@@ -40,7 +40,8 @@ CYCLE_LEVELS = 5  # of the decoder's seven, the finest (Eq. 12)
 # weight belongs (measured: docs/methods/sdgan.md); our network's activations are near one in every channel.
 PERCEPTUAL = {"pool1": 0.46, "pool2": 0.89}
 GRAPH_SCALE = 12.0  # divides the graphs' features, so that ITG has the size it has on the images themselves
-ITG_SHARE = 0.1  # of Eq. 11 on features: whole, it is met by spots of colour that no face has (docs/methods/sdgan.md)
+# of Eq. 11 on features: whole, it is met by spots of colour that no face has (docs/methods/sdgan.md)
+ITG_SHARE = 0.1
 GRAPH_TAP = "relu2_2"
 
 
