@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
 
     def open_shared() -> Sketcher:
         sketcher = open_sketcher(max(1, threads // workers))
-        alone = workers > 1 and sketcher.card.receptive_margin is None  # as run_batch has it
+        alone = workers > 1 and not sketcher.card.local  # as run_batch has it
         return open_sketcher(threads) if alone else sketcher
 
     return report(run_batch(jobs, open_shared, options, workers), len(jobs), args)

@@ -67,7 +67,7 @@ def run(
             else:
                 if sketcher is None or pool is None:
                     sketcher = open_sketcher()
-                    workers = workers if sketcher.card.receptive_margin is not None else 1
+                    workers = workers if sketcher.card.local else 1
                     pool = ThreadPoolExecutor(workers, "draw")
                 pending.append(pool.submit(draw, job, sketcher, options))
             while len(pending) > 2 * workers or (pending and isinstance(pending[0], Outcome)):

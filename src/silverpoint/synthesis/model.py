@@ -55,6 +55,11 @@ class Card:
     silverpoint: str = ""  # the version that exported it
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def local(self) -> bool:
+        """Whether a place is drawn by its surroundings alone, whatever the size of the picture."""
+        return self.receptive_margin is not None
+
     def style(self, name: str | None) -> str | None:
         """The style asked for, or the default one; UsageError where this model does not have it."""
         if name is None:
@@ -255,7 +260,7 @@ def _framed(card: Card, height: int, width: int) -> tuple[tuple[int, int], tuple
     A face of the card's frame comes to lie as in training; a larger image at the same scale.
     """
     multiple = card.size_multiple
-    if card.framing == "crop" and card.receptive_margin is not None:
+    if card.framing == "crop" and card.local:
         below, right = -(height + 2 * BORDER) % multiple, -(width + 2 * BORDER) % multiple
         return (height, width), ((BORDER, BORDER + below), (BORDER, BORDER + right))
     if card.framing == "pad256":

@@ -99,7 +99,7 @@ class Sketcher:
             return self._draw_face(photo, faces[0], style, size)
         frame = self.card.frame
         face_scale = eye_distance(faces[0]) / math.dist(*frame.eyes()) if faces and frame else None
-        most = MOST_PIXELS if self._local else MAX_PIXELS
+        most = MOST_PIXELS if self.card.local else MAX_PIXELS
         framed = _resized(photo, drawing_size(photo, face_scale, size, most))
         scale = face_scale * framed.shape[1] / photo.shape[1] if face_scale else 1.0
         return self._draw(framed, style, faces, photo, scale)
@@ -127,17 +127,12 @@ class Sketcher:
             )
         return faces
 
-    @property
-    def _local(self) -> bool:
-        """Whether the network draws a place by its surroundings alone, at whatever scale it is given."""
-        return self.card.receptive_margin is not None
-
     def _draw(
         self, framed: np.ndarray, style: str | None, faces: Sequence[Face], photo: np.ndarray, scale: float
     ) -> Sketch:
         """The sketch of what is `framed` (H, W, 3) uint8 of `photo`, its face `scale` times the training frame's."""
         drawing = np.ascontiguousarray(self.model.draw(framed[None], style)[0])
-        if self._local and scale > TONE_SCALE and drawing.ndim == 2:
+        if self.card.local and scale > TONE_SCALE and drawing.ndim == 2:
             height, width = (max(1, round(side / scale)) for side in drawing.shape)
             drawing = without_excess(
                 drawing, self.model.draw(_resized(framed, (width, height))[None], style)[0]
