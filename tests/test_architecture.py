@@ -26,6 +26,7 @@ FLOORS = {
     "assets": 0,
     "image": 0,
     "scores": -1,
+    "files": -1,
     "errors": -1,
 }
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in FLOORS)

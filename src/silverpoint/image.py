@@ -11,7 +11,6 @@ import errno
 import io
 import math
 import os
-import secrets
 import struct
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from silverpoint.errors import ImageError, UsageError
+from silverpoint.files import whole_file
 
 MAX_PIXELS = 2**24
 """An image comes back with at most this many pixels (16.8 million, 4096 x 4096): larger ones are scaled."""
@@ -138,18 +138,11 @@ def write_image(array: np.ndarray, path: str | os.PathLike[str], *, quality: int
         options["quality"] = quality
     if kind == "JPEG":
         options["subsampling"] = 0  # half-resolution colour smears thin strokes
-    # A short name of our own: one made from the path's could exceed what the file system allows.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        with open(temporary, "xb") as stream:
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
             Image.fromarray(np.ascontiguousarray(array)).save(stream, format=kind, **options)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, Exception):
-            raise ImageError(f"{path}: {_write_reason(error, path, kind)}") from error
-        raise
+    except Exception as error:
+        raise ImageError(f"{path}: {_write_reason(error, path, kind)}") from error
 
 
 def _label(source: object) -> str:

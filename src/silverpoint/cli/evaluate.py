@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from silverpoint import files
 from silverpoint.errors import DataError, UsageError
 from silverpoint.scores import HEADINGS, HIGHER_IS_BETTER, IN_PERCENT, METRICS
 
@@ -392,11 +393,7 @@ def _write_json(report: dict[str, Any], path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file under another name, then rename it: no half of one is ever left."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        files.write_whole(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error

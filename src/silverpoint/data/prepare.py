@@ -25,6 +25,7 @@ from silverpoint.data.protocols.listing import count_pairs
 from silverpoint.data.shards import write_shards
 from silverpoint.data.simulate import SIMULATIONS
 from silverpoint.errors import DataError, UsageError
+from silverpoint.files import whole_file, write_whole
 
 # The frame a protocol's pictures are brought into when nothing else is asked for, and how sketches are simulated.
 FRAME = {"cufsf": "cufs", "celeba": "face96"}
@@ -270,7 +271,7 @@ def _finish(
     ]
     if shards:
         rows = write_shards(root, rows)
-    _write_whole(root / JOURNAL, "".join(json.dumps(record) + "\n" for record in records))
+    write_whole(root / JOURNAL, "".join(json.dumps(record) + "\n" for record in records))
     points = [
         {"id": p.id, "subset": p.subset, "of": kind, "points": json.dumps([[round(v, 2) for v in xy] for xy in found])}
         for p, record in zip(pairs, records, strict=True)
@@ -299,19 +300,11 @@ def _write_tables(root: Path, rows: Iterable[dict[str, str]], about: dict[str, A
     _write_table(root / "pairs.csv", COLUMNS, rows)
     hashed = hashlib.sha256((root / "pairs.csv").read_bytes()).hexdigest()
     about = about | {"silverpoint": silverpoint.__version__, "sha256": hashed}
-    _write_whole(root / "dataset.json", json.dumps(about, indent=2) + "\n")
+    write_whole(root / "dataset.json", json.dumps(about, indent=2) + "\n")
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
-    temporary = path.with_suffix(".partial")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

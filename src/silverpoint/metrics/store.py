@@ -4,13 +4,15 @@ The real side of a test set, its floors, and a run scored twice are the same pic
 distances are looked up. One safetensors file per network, of bounded length, in the user's cache.
 """
 
+import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from silverpoint.files import write_whole
 
 if TYPE_CHECKING:
     from silverpoint.metrics.fsim import FeatureMaps
@@ -64,13 +66,9 @@ class Table:
         kept = list(self.rows.items())[-ROWS.get(width, ROWS_OF_FEATURES) :]
         keys = np.stack([np.frombuffer(key, np.uint8) for key, _ in kept])
         data = save({"keys": keys, "values": np.stack([value for _, value in kept])})
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
+        with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            os.replace(temporary, self.path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+            write_whole(self.path, data)
         self.changed = False
 
     def _read(self, path: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from silverpoint import files
 from silverpoint.errors import RunError
 
 
@@ -52,12 +53,11 @@ def _link(path: Path, to: Path) -> None:
     """`to` becomes a second name of `path`'s bytes, or a copy where the file system has no such thing."""
     if to.exists() and to.samefile(path):  # killed before `path` was renamed to
         return
-    temporary = _temporary(to)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, to)
+    with files.whole_file(to) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
 
 
 @contextmanager
@@ -66,19 +66,16 @@ def whole_file(path: Path, then: str = "try again") -> Iterator[Path]:
     read by whoever may read other new files: safetensors would keep it to its owner. Raises RunError when the disk
     is full or the folder cannot be written to.
     """
-    temporary = _temporary(path)
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        os.replace(temporary, path)
+        with files.whole_file(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path}: cannot be written ({error}); make room, then {then}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -86,13 +83,9 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
-
-
 def remove_leftovers(folder: Path) -> None:
     """What a killed process had begun to write: under our own names, and under those that safetensors makes up."""
-    for pattern in (".*.safetensors.*", ".tmp*"):
+    for pattern in (".*.partial", ".tmp*"):
         for leftover in folder.glob(pattern):
             leftover.unlink()
 
