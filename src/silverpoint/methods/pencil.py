@@ -5,7 +5,7 @@ L1, VGG-19 perceptual and conditional least-squares adversarial terms, on photog
 background are varied so that the drawing does not depend on them (data/augment.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import EllipsisType
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
 from silverpoint.losses.adversarial import MODES, adversarial
-from silverpoint.losses.perceptual import feature_l1, gram_l1
+from silverpoint.losses.perceptual import feature_l1
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
 from silverpoint.metrics.fsim import fsim
 from silverpoint.nets.init import normal_init
@@ -28,9 +28,6 @@ from silverpoint.nets.vgg import load_vgg19
 STROKES = {"relu1_1": 0.25, "relu2_1": 0.5, "relu3_1": 1.0}
 # What a stroke belongs to is judged at half resolution: a wider view at a quarter of the cost.
 FORMS = {"relu2_1": 0.5, "relu4_1": 1.0}
-
-Window = tuple[slice | EllipsisType, ...]
-Features = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,6 @@ class Settings(CommonSettings):
     lr_discriminator: float = setting(2e-4, "ours", low=0)
     lambda_l1: float = setting(15.0, "ours", low=0)
     lambda_perceptual: float = setting(4.0, "ours", low=0)
-    lambda_style: float = setting(
-        0.0, "ours: Gram matrices of the strokes' features, Gatys et al. 2016", low=0
-    )
     lambda_fsim: float = setting(0.0, "ours: 1 - FSIM of the crop", low=0)
     stroke_window: int = setting(
         112, "ours: side of the random window in which strokes are compared; 0: the whole crop", low=0
@@ -78,7 +72,7 @@ class Pencil(Method):
         self.discriminator = PatchGAN(4 + len(styles), width=settings.discriminator_width)
         normal_init(self.discriminator)
         self.vgg = (
-            [load_vgg19({**STROKES, **FORMS})] if settings.lambda_perceptual or settings.lambda_style else []
+            [load_vgg19({**STROKES, **FORMS})] if settings.lambda_perceptual else []
         )  # in a list: not part of the checkpoint
 
     def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
@@ -114,33 +108,24 @@ class Pencil(Method):
             "g_l1": s.lambda_l1 * F.l1_loss(fake.float(), batch.sketch),
         }
         if self.vgg:
-            losses |= self._seen_by_vgg(fake, batch.sketch)
+            losses["g_perceptual"] = s.lambda_perceptual * self._perceptual(fake, batch.sketch)
         if s.lambda_fsim:
             likeness = fsim((fake.float() + 1) * 127.5, (batch.sketch + 1) * 127.5)
             losses["g_fsim"] = s.lambda_fsim * (1 - likeness.mean())
         yield "generator", losses
 
-    def _seen_by_vgg(self, fake: Tensor, real: Tensor) -> Losses:
-        s = self.settings
+    def _perceptual(self, fake: Tensor, real: Tensor) -> Tensor:
         vgg = self.vgg[0].to(fake.device)
-
-        def features(taps: Mapping[str, float], scale: int, seen: Window) -> tuple[Features, Features]:
+        loss = fake.new_zeros((), dtype=torch.float32)
+        window = self._stroke_window(fake)
+        for taps, scale, seen in ((STROKES, 1, window), (FORMS, 2, (...,))):
             fake_scaled, real_scaled = (F.avg_pool2d((x[seen] + 1) / 2, scale) for x in (fake, real))
             with torch.no_grad():
                 target = vgg(real_scaled, taps)
-            return vgg(fake_scaled, taps), target
+            loss = loss + feature_l1(vgg(fake_scaled, taps), target, taps)
+        return loss
 
-        strokes = features(STROKES, 1, self._stroke_window(fake))
-        losses = {}
-        if s.lambda_perceptual:
-            forms = features(FORMS, 2, (...,))
-            near = feature_l1(*strokes, STROKES) + feature_l1(*forms, FORMS)
-            losses["g_perceptual"] = s.lambda_perceptual * near
-        if s.lambda_style:
-            losses["g_style"] = s.lambda_style * gram_l1(*strokes, STROKES)
-        return losses
-
-    def _stroke_window(self, image: Tensor) -> Window:
+    def _stroke_window(self, image: Tensor) -> tuple[slice | EllipsisType, ...]:
         """Strokes are local: a window, drawn anew each step, gives the same mean gradient at under half the cost."""
         side = self.settings.stroke_window
         if not side:
