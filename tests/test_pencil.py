@@ -5,11 +5,10 @@ import torch
 
 from drawn import draw_pair, write_pair_folders
 from silverpoint.data.augment import Augmentation, draw_crop, take_crop
-from silverpoint.data.batches import Batch, Batches
+from silverpoint.data.batches import Batches
 from silverpoint.data.pairs import Example
 from silverpoint.data.prepare import prepare
 from silverpoint.methods.pencil import Pencil, Settings
-from silverpoint.metrics.fsim import fsim
 from silverpoint.training.trainer import RunOptions, Trainer
 
 TINY = {"batch_size": 2, "crop_size": 48, "lambda_perceptual": 0.0, "discriminator_width": 8}
@@ -27,26 +26,6 @@ def test_a_plain_crop_is_a_piece_of_the_picture_unresampled():
         where = draw_crop(*sketch.shape, 48, moved, torch.Generator().manual_seed(seed))
         crop = take_crop(torch.from_numpy(sketch)[None].float(), where)[0].numpy()
         assert appears_in(crop, sketch) or appears_in(crop[:, ::-1], sketch)
-
-
-def test_likeness_is_scored_as_the_yardstick_scores_it_and_blank_paper_does_not_break_it():
-    torch.manual_seed(0)
-    method = Pencil(Settings(**TINY | {"lambda_fsim": 3.0}), ("x",))
-    blank = torch.ones(2, 1, 48, 48)
-    for photo, sketch in (
-        (torch.rand(2, 3, 48, 48), torch.rand(2, 1, 48, 48)),
-        (blank.expand(-1, 3, -1, -1), blank),
-    ):
-        batch = Batch(photo, sketch, torch.ones(2, 1), ["a", "b"])
-        losses = dict(method.eval().training_step(batch))["generator"]
-        fake = method.generator(photo, batch.style)
-        likeness = fsim((fake + 1) * 127.5, (sketch + 1) * 127.5).mean()
-        torch.testing.assert_close(losses["g_fsim"], 3 * (1 - likeness))
-        method.zero_grad()
-        losses["g_fsim"].backward()
-        gradients = [p.grad for p in method.generator.parameters() if p.grad is not None]
-        assert all(g.isfinite().all() for g in gradients)
-        assert sum(float(g.abs().sum()) for g in gradients) > 0
 
 
 def test_plain_is_a_probability():

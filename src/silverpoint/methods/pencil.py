@@ -18,7 +18,6 @@ from silverpoint.data.batches import Batch
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.perceptual import feature_l1
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
-from silverpoint.metrics.fsim import fsim
 from silverpoint.nets.init import normal_init
 from silverpoint.nets.patchgan import PatchGAN
 from silverpoint.nets.pencil import PencilNet
@@ -44,7 +43,6 @@ class Settings(CommonSettings):
     lr_discriminator: float = setting(2e-4, "ours", low=0)
     lambda_l1: float = setting(15.0, "ours", low=0)
     lambda_perceptual: float = setting(4.0, "ours", low=0)
-    lambda_fsim: float = setting(0.0, "ours: 1 - FSIM of the crop", low=0)
     stroke_window: int = setting(
         112, "ours: side of the random window in which strokes are compared; 0: the whole crop", low=0
     )
@@ -109,9 +107,6 @@ class Pencil(Method):
         }
         if self.vgg:
             losses["g_perceptual"] = s.lambda_perceptual * self._perceptual(fake, batch.sketch)
-        if s.lambda_fsim:
-            likeness = fsim((fake.float() + 1) * 127.5, (batch.sketch + 1) * 127.5)
-            losses["g_fsim"] = s.lambda_fsim * (1 - likeness.mean())
         yield "generator", losses
 
     def _perceptual(self, fake: Tensor, real: Tensor) -> Tensor:
