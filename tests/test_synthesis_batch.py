@@ -49,7 +49,7 @@ def test_photos_in_flight_are_bounded_and_outcomes_in_order(tmp_path: Path) -> N
             begun += 1
             yield Job(str(n), str(tmp_path / f"{n}.png"))
 
-    for done, outcome in enumerate(run(jobs(), lambda: sketcher, Options(), workers=3)):  # type: ignore[arg-type, return-value]
+    for done, outcome in enumerate(run(jobs(), lambda _: sketcher, Options(), workers=3)):  # type: ignore[arg-type, return-value]
         assert outcome.source == str(done)
         assert begun - done <= 2 * 3 + 1
     assert begun == 40
@@ -60,20 +60,27 @@ def test_photos_in_flight_are_bounded_and_outcomes_in_order(tmp_path: Path) -> N
 def test_a_model_that_sees_a_picture_as_one_draws_one_at_a_time(tmp_path: Path) -> None:
     sketcher = FakeSketcher(receptive_margin=None)
     jobs = [Job(str(n), str(tmp_path / f"{n}.png")) for n in range(6)]
-    outcomes = list(run(jobs, lambda: sketcher, Options(), workers=3))  # type: ignore[arg-type, return-value]
+    opened = []
+
+    def open_sketcher(threads: int) -> Any:
+        opened.append(threads)
+        return sketcher
+
+    outcomes = list(run(jobs, open_sketcher, Options(), threads=6, workers=3))
     assert [outcome.error for outcome in outcomes] == [None] * 6
     assert sketcher.most == 1
+    assert opened[-1] == 6
 
 
 def test_trouble_with_one_photo_stays_with_it(tmp_path: Path) -> None:
     jobs = [Job("1", str(tmp_path / "1.png")), Job("bad2", "x.png"), Job("3", error="3: nothing")]
     jobs.append(Job("4", str(tmp_path / "4.png")))
-    outcomes = list(run(jobs, FakeSketcher, Options(), workers=2))  # type: ignore[arg-type]
+    outcomes = list(run(jobs, lambda _: FakeSketcher(), Options(), workers=2))  # type: ignore[arg-type]
     assert [outcome.error for outcome in outcomes] == [None, "bad2: no face found", "3: nothing", None]
 
 
 def test_trouble_with_the_model_ends_the_batch() -> None:
-    def no_model() -> Any:
+    def no_model(threads: int) -> Any:
         raise ModelError("gone")
 
     with pytest.raises(ModelError, match="gone"):
@@ -87,7 +94,7 @@ def test_a_network_of_priors_that_cannot_be_had_ends_the_batch(tmp_path: Path) -
 
     jobs = [Job(str(n), str(tmp_path / f"{n}.png")) for n in range(8)]
     with pytest.raises(AssetError, match="bisenet cannot be fetched"):
-        list(run(jobs, NoNetwork, Options(), workers=2))  # type: ignore[arg-type]
+        list(run(jobs, lambda _: NoNetwork(), Options(), workers=2))  # type: ignore[arg-type]
 
 
 def test_all_faces_are_written_last_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,13 +140,7 @@ def run(args: argparse.Namespace) -> int:
         all_faces=args.all_faces,
     )
     workers = min(threads, len(jobs), MOST_WORKERS)
-
-    def open_shared() -> Sketcher:
-        sketcher = open_sketcher(max(1, threads // workers))
-        alone = workers > 1 and not sketcher.card.local  # as run_batch has it
-        return open_sketcher(threads) if alone else sketcher
-
-    return report(run_batch(jobs, open_shared, options, workers), len(jobs), args)
+    return report(run_batch(jobs, open_sketcher, options, threads, workers), len(jobs), args)
 
 
 def report(outcomes: Iterable[Outcome], total: int, args: argparse.Namespace) -> int:

@@ -46,14 +46,19 @@ class Outcome:
 
 
 def run(
-    jobs: Iterable[Job], open_sketcher: Callable[[], Sketcher], options: Options, workers: int = 1
+    jobs: Iterable[Job],
+    open_sketcher: Callable[[int], Sketcher],
+    options: Options,
+    threads: int = 1,
+    workers: int = 1,
 ) -> Iterator[Outcome]:
-    """Draw the jobs on `workers` threads, or on one with a model that sees a picture as one: such a model takes
-    gigabytes. The outcomes come in the order of the jobs.
+    """Draw `workers` photos at once on `threads` threads; with a model that sees a picture as one, which takes
+    gigabytes, one photo on all threads. The outcomes come in the order of the jobs.
 
-    At most two photos per worker are in flight, so that memory does not grow with the number of photos. A job
-    whose drawing exists is skipped; the model is opened when the first drawing is needed, and its errors are
-    raised, as is the AssetError of a prior's network. What is wrong with one photo is in its outcome.
+    `open_sketcher` opens the model to draw each photo on so many threads, when the first drawing is needed; its
+    errors are raised, as is the AssetError of a prior's network. At most two photos per worker are in flight, so
+    that memory does not grow with the number of photos. A job whose drawing exists is skipped. What is wrong with
+    one photo is in its outcome.
     """
     pending: deque[Outcome | Future[Outcome]] = deque()
     sketcher: Sketcher | None = None
@@ -66,8 +71,7 @@ def run(
                 pending.append(Outcome(job.source, there, skipped=True))
             else:
                 if sketcher is None or pool is None:
-                    sketcher = open_sketcher()
-                    workers = workers if sketcher.card.local else 1
+                    sketcher, workers = _opened(open_sketcher, threads, workers)
                     pool = ThreadPoolExecutor(workers, "draw")
                 pending.append(pool.submit(draw, job, sketcher, options))
             while len(pending) > 2 * workers or (pending and isinstance(pending[0], Outcome)):
@@ -77,6 +81,14 @@ def run(
     finally:  # also when interrupted: what is being written is finished, the rest is not begun
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+
+
+def _opened(open_sketcher: Callable[[int], Sketcher], threads: int, workers: int) -> tuple[Sketcher, int]:
+    """The sketcher, and how many photos it draws at once."""
+    sketcher = open_sketcher(max(1, threads // workers))
+    if workers > 1 and not sketcher.card.local:
+        return open_sketcher(threads), 1
+    return sketcher, workers
 
 
 def _result(item: Outcome | Future[Outcome]) -> Outcome:
