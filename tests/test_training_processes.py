@@ -264,8 +264,8 @@ def kill_at(what: str, when: int) -> None:
 
     def deadly(*arguments, **keywords):
         nonlocal seen
-        about = Path(str(arguments[-1])).name if module is os and name != "fsync" else "last"
-        seen += "last" in about
+        names = [Path(str(a)).name for a in arguments] if module is os and name != "fsync" else ["last"]
+        seen += any("last" in n for n in names)
         if seen == when and what == "asked":
             if os.environ["RANK"] == "1":
                 os.kill(os.getpid(), signal.SIGTERM)
