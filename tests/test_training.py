@@ -557,6 +557,7 @@ def test_what_is_misspelt_in_a_file_or_among_styles_is_named(dataset, tmp_path, 
     for flags, says in (
         (["--config", str(file)], "no section 'setings'"),
         (["--acumulate", "2"], "did you mean --accumulate?"),
+        (["--validate_epochs", "2"], "did you mean --validate-epochs?"),
         (["--style-weights", "mime=2"], "no training pair has the style 'mime'; there are mine"),
     ):
         assert main([*command, *flags]) == 2
