@@ -28,8 +28,7 @@ import torch
 from torch import nn
 
 from silverpoint.data.alignment import FRAMES
-from silverpoint.data.pairs import Example, StoredExample, list_sketches, list_split, spread
-from silverpoint.data.preview import frame_of
+from silverpoint.data.pairs import Example, StoredExample, frame_of, list_sketches, list_split, spread
 from silverpoint.errors import DataError, UsageError
 from silverpoint.faces.align import CUFS, Frame, similarity, warp
 from silverpoint.image import write_image

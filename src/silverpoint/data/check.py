@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from silverpoint.data.alignment import FRAMES
 from silverpoint.data.layout import PARTS
-from silverpoint.data.pairs import PRIORS, read_picture, read_rows, spread
+from silverpoint.data.pairs import PRIORS, frame_of, read_picture, read_rows, spread
 from silverpoint.data.points import detect_points
-from silverpoint.data.preview import frame_of
 from silverpoint.data.protocols.listing import count_pairs, read_draw
 from silverpoint.errors import DataError, FaceError, ImageError
 from silverpoint.image import to_grey

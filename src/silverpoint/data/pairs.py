@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from silverpoint.data.alignment import FRAMES
 from silverpoint.data.shards import is_member, read_member
 from silverpoint.errors import DataError
 from silverpoint.image import MAX_PIXELS, read_image, to_grey
@@ -115,10 +116,24 @@ def read_rows(dataset: Path) -> list[dict[str, str]]:
 
 def protocol_of(dataset: Path) -> str:
     """Which database a folder holds, as its dataset.json says; its own name where there is none."""
+    return str(_about(dataset).get("protocol", dataset.resolve().name))
+
+
+def frame_of(dataset: Path) -> str | None:
+    """The frame that a dataset's pictures are in, as its dataset.json says: a key of FRAMES, or None."""
+    about = _about(dataset)
+    if about.get("protocol") == "cufs" and about.get("alignment") == "as released":
+        return "cufs"
+    return frame if (frame := about.get("alignment")) in FRAMES else None
+
+
+def _about(dataset: Path) -> dict[str, Any]:
+    """A dataset's dataset.json; empty where there is none to read."""
     try:
-        return str(json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["protocol"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return dataset.resolve().name
+        about = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def list_split(dataset: Path, split: str, subset: str | None = None) -> list[StoredExample]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from silverpoint.data.alignment import FRAMES
-from silverpoint.data.pairs import read_picture, read_rows, spread
+from silverpoint.data.pairs import frame_of, read_picture, read_rows, spread
 from silverpoint.data.points import Points, detect_points
 from silverpoint.errors import DataError, FaceError
 from silverpoint.image import write_image
@@ -63,18 +63,6 @@ def read_points(dataset: Path) -> dict[tuple[str, str, str], Points]:
         (r["subset"], r["id"], r["of"]): tuple((float(x), float(y)) for x, y in json.loads(r["points"]))
         for r in rows
     }
-
-
-def frame_of(dataset: Path) -> str | None:
-    """The frame that a dataset's pictures are in: a key of FRAMES, or None."""
-    try:
-        about = json.loads((dataset / "dataset.json").read_text())
-        frame, protocol = about.get("alignment"), about.get("protocol")
-    except (OSError, ValueError, AttributeError):
-        return None
-    if protocol == "cufs" and frame == "as released":
-        return "cufs"
-    return frame if frame in FRAMES else None
 
 
 def _detected(image: np.ndarray) -> Points:

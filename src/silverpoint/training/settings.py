@@ -61,6 +61,8 @@ def build_settings(cls: type[CommonSettings], values: Mapping[str, Any]) -> Comm
     for name in values:
         if name not in known:
             near = get_close_matches(name, [*known, *options], n=1)
-            hint = f"did you mean --{options.get(near[0], near[0])}?" if near else f"known: {', '.join(known)}"
+            hint = (
+                f"did you mean --{options.get(near[0], near[0])}?" if near else f"known: {', '.join(known)}"
+            )
             raise UsageError(f"there is no setting --{name}; {hint}")
     return cls(**{name: convert(name, value, known[name]) for name, value in values.items()})

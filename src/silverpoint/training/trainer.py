@@ -28,8 +28,15 @@ from torch import Tensor, nn
 
 from silverpoint.data.alignment import FRAMES
 from silverpoint.data.batches import Batch, Batches
-from silverpoint.data.pairs import MOST_HELD_OUT, Example, StoredExample, list_sketches, list_split, spread
-from silverpoint.data.preview import frame_of
+from silverpoint.data.pairs import (
+    MOST_HELD_OUT,
+    Example,
+    StoredExample,
+    frame_of,
+    list_sketches,
+    list_split,
+    spread,
+)
 from silverpoint.errors import DataError, RunError, SilverpointError, UsageError
 from silverpoint.methods import method_class, names
 from silverpoint.methods.method import CommonSettings, Method, Stage
