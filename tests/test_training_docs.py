@@ -1,6 +1,7 @@
 """What docs/training.md shows is run."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import silverpoint.methods.method as registry
 from lab import write_dataset
 from silverpoint.cli.main import main
 from silverpoint.methods import method_class
+from silverpoint.methods.method import CommonSettings
 from silverpoint.training.options import build_options
 from silverpoint.training.settings import build_settings
 
@@ -54,4 +56,5 @@ def test_every_flag_the_page_names_is_one(capsys):
     for command in ("train", "export"):
         main([command, "--help"])
     known = set(re.findall(r"--([a-z][\w-]+)", capsys.readouterr().out))
+    known |= {field.name for field in fields(CommonSettings)}
     assert named - elsewhere <= known
