@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from silverpoint.errors import SilverpointError, UsageError
-from silverpoint.training.options import RunOptions, build_options
+from silverpoint.training.options import RunOptions, build_options, flag_of
 
 TAKES_SETTINGS = True
 EXAMPLE = """\
@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     types = get_type_hints(RunOptions)
     for field in dataclasses.fields(RunOptions)[1:]:
-        flag, about = f"--{field.name.replace('_', '-')}", field.metadata
+        flag, about = flag_of(field.name), field.metadata
         words: dict[str, Any] = {"help": about["help"], "default": argparse.SUPPRESS}
         if types[field.name] is bool:
             words["action"] = "store_true"

@@ -28,6 +28,11 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def flag_of(name: str) -> str:
+    """How an option of a run is spelt on the command line: save_minutes as --save-minutes."""
+    return f"--{name.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
 class RunOptions:
     datasets: tuple[str, ...] = option((), "dataset folders, from `prepare`", changeable=True)
@@ -69,7 +74,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value, low, choices = getattr(self, f.name), f.metadata["low"], f.metadata["choices"]
-            flag = f"--{f.name.replace('_', '-')}"
+            flag = flag_of(f.name)
             if low is not None and not value >= low:
                 raise UsageError(f"{flag} must be at least {low}, not {value}")
             if choices and value not in choices:
@@ -110,10 +115,10 @@ def _weights(name: str, value: Any) -> dict[str, float]:
         items = [item.split("=") for item in value.split(",")] if isinstance(value, str) else value.items()
         weights = {str(style): float(weight) for style, weight in items}
     except (AttributeError, TypeError, ValueError):
-        raise UsageError(f"--{name.replace('_', '-')} takes STYLE=NUMBER,..., not {value!r}") from None
+        raise UsageError(f"{flag_of(name)} takes STYLE=NUMBER,..., not {value!r}") from None
     for style, weight in weights.items():
         if not 0 < weight < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')} {style}={weight}: must be above 0")
+            raise UsageError(f"{flag_of(name)} {style}={weight}: must be above 0")
     return weights
 
 
@@ -141,7 +146,7 @@ def changed(options: RunOptions, values: Mapping[str, Any]) -> RunOptions:
     for name, value in values.items():
         if name in fixed and value != getattr(options, name):
             raise UsageError(
-                f"--{name.replace('_', '-')} is fixed once a run has begun (here {getattr(options, name)!r}); "
+                f"{flag_of(name)} is fixed once a run has begun (here {getattr(options, name)!r}); "
                 "a new run can begin with this one's networks: --start-from"
             )
     return dataclasses.replace(options, **values)

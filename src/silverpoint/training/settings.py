@@ -10,7 +10,7 @@ import yaml
 
 from silverpoint.errors import UsageError
 from silverpoint.methods.method import CommonSettings
-from silverpoint.training.options import RunOptions, convert
+from silverpoint.training.options import RunOptions, convert, flag_of
 
 SECTIONS = ("method", "frame", "settings", "run")  # of a run's settings.yaml
 
@@ -56,13 +56,12 @@ def build_settings(cls: type[CommonSettings], values: Mapping[str, Any]) -> Comm
     """An instance of a method's Settings from names and values (strings are converted to the field's type)."""
     types = get_type_hints(cls)
     known = {f.name: types[f.name] for f in dataclasses.fields(cls)}
-    # a setting is spelt as its field, an option of the run with dashes
-    options = {f.name: f.name.replace("_", "-") for f in dataclasses.fields(RunOptions)}
+    flags = {name: f"--{name}" for name in known}
+    for option in dataclasses.fields(RunOptions):
+        flags.setdefault(option.name, flag_of(option.name))
     for name in values:
         if name not in known:
-            near = get_close_matches(name, [*known, *options], n=1)
-            hint = (
-                f"did you mean --{options.get(near[0], near[0])}?" if near else f"known: {', '.join(known)}"
-            )
+            near = get_close_matches(name, flags, n=1)
+            hint = f"did you mean {flags[near[0]]}?" if near else f"known: {', '.join(known)}"
             raise UsageError(f"there is no setting --{name}; {hint}")
     return cls(**{name: convert(name, value, known[name]) for name, value in values.items()})
