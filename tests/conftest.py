@@ -11,6 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples in every run; `--hypothesis-profile default` searches anew.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 # A worker per core already; and a sum is then the same on any number of cores. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
