@@ -10,6 +10,7 @@ from silverpoint.nets.init import he_init
 from silverpoint.nets.invnet import SLOPE, DomainNet
 
 BATCH = 16  # of each domain
+LR = 5e-4  # Adam's, falling to zero: at a constant 1e-3 some classifiers diverge, and that reads as chance
 
 
 class DomainGap(NamedTuple):
@@ -43,7 +44,8 @@ def domain_gap(
         classifier = DomainNet(source.shape[1])
         he_init(classifier, SLOPE)
         classifier.to(source.device)
-        optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3, betas=(0.5, 0.999))
+        optimizer = torch.optim.Adam(classifier.parameters(), lr=LR)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
         labels = torch.cat([torch.zeros(BATCH, 1), torch.ones(BATCH, 1)]).to(source.device)
         for _ in range(steps):
             some_source, some_target = (x[torch.randint(len(x), (BATCH,))] for x in (source, target))
@@ -52,6 +54,7 @@ def domain_gap(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            schedule.step()
     with torch.no_grad():
         rights = [-classifier(held_source), classifier(held_target)]  # logits of the right answer
     right = [float((logits > 0).float().mean()) for logits in rights]
