@@ -26,7 +26,7 @@ from silverpoint.nets.init import he_init
 from silverpoint.nets.invnet import DomainNet, InvNet, Residual, Upsample
 from silverpoint.nets.vgg import VGG19
 from silverpoint.training.checkpoint import read_checkpoint
-from silverpoint.training.export import export
+from silverpoint.training.export import export, load_run
 from silverpoint.training.processes import Agreement
 from silverpoint.training.settings import build_settings
 from silverpoint.training.trainer import RunOptions, Trainer, resumed
@@ -571,3 +571,15 @@ def test_a_run_resumes_bit_for_bit_and_its_inverter_is_exported(datasets, tmp_pa
     assert whole.keys() == run.keys()
     assert all(torch.equal(whole[k], run[k]) for k in whole)
     assert export(tmp_path / "run", tmp_path / "inverter.onnx", bits=32).difference < 1e-4
+
+
+def test_the_average_of_inv_net_draws_where_it_is_asked_for(datasets, tmp_path, monkeypatch):
+    monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
+    assert method().average_decay() is None
+    run = trainer(datasets, tmp_path / "run", ema=0.9)
+    run.fit()
+    drawing = load_run(tmp_path / "run")[1]["sketch2photo"]
+    weights = [net.net.encoder[0][0].weight for net in (drawing, run.averages["sketch2photo"].module)]
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], run.method.inverter.net.encoder[0][0].weight)

@@ -54,6 +54,7 @@ class Settings(CommonSettings):
     lambda_tv: float = setting(0.1, "Eq. 7; value ours", low=0)
     lambda_pixel: float = setting(0.0, "ours: mean absolute difference; the paper has none", low=0)
     gan_mode: str = setting("vanilla", "Eq. 8 with a D that is bounded; minimax: as printed", choices=MODES)
+    ema: float = setting(0.0, "ours: decay of the averaged Inv-Net, which draws; 0: none", low=0, high=0.9999)
     norm: str = setting("batch", "ours: not given", choices=tuple(NORMS))
     width: int = setting(WIDTH, "Table 1: Res. 512; the latent has half of it", low=2)
 
@@ -172,3 +173,6 @@ class DAGAN(Method):
 
     def synthesizer(self, direction: str) -> nn.Module:
         return self.inverter
+
+    def average_decay(self) -> float | None:
+        return self.settings.ema or None
