@@ -42,6 +42,7 @@ from silverpoint.training.validation import synthesize_examples
 
 METRICS = ("perceptual_vgg19", "psnr", "ssim", "lpips_alex")
 SEEDS = 3  # of the classifier
+DRAWS = 8  # samples of each latent, so that the classifier learns the domains and not the noise of one draw
 MOST = 4000  # sketches of a domain, evenly from all of them: CelebA's fit in memory
 HEAD = "{:24s}{:>8s}{:>10s}{:>8s}{:>8s}{:>8s}{:>8s}{:>29s}{:>29s}"
 ROW = "{:24s}{:8.3f}{:10.0f}{:8.2f}{:8.3f}{:8.3f}{:8.2f}{:>29s}{:>29s}"
@@ -75,23 +76,25 @@ def listed(
 
 
 @torch.no_grad()
-def latents(
+def moments(
     net: nn.Module, sketches: list[np.ndarray], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, C, h, w) each: the means of the latents of sketches, and a sample of each under a fixed seed."""
-    moments = []
+    """(N, C, h, w) each: the means and the log-variances of the latents of sketches."""
+    found = []
     for first in range(0, len(sketches), 16):
         some = torch.from_numpy(np.stack(sketches[first : first + 16]))[:, None].to(device)
-        moments.append([m.float().cpu() for m in net.encode(some.float() / 127.5 - 1)])
-    mean, log_variance = (torch.cat(m) for m in zip(*moments, strict=True))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return mean.to(device), sample_gaussian(mean, log_variance).to(device)
+        found.append([m.float().cpu() for m in net.encode(some.float() / 127.5 - 1)])
+    mean, log_variance = (torch.cat(m) for m in zip(*found, strict=True))
+    return mean, log_variance
 
 
 def gaps_of(net: nn.Module, domains: list[list[np.ndarray]], device: torch.device) -> list[str]:
-    """The domain gap of the means and of the samples, over the seeds of the classifier."""
-    kinds = zip(*(latents(net, sketches, device) for sketches in domains), strict=True)
+    """The domain gap of the means and of samples under a fixed seed, over the seeds of the classifier."""
+    found = [moments(net, sketches, device) for sketches in domains]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # once: the domains must not share their noise
+        samples = [sample_gaussian(*(m.repeat(DRAWS, 1, 1, 1) for m in both)) for both in found]
+    kinds = ([mean.to(device) for mean, _ in found], [sample.to(device) for sample in samples])
     return [said([domain_gap(*sets, seed=seed) for seed in range(SEEDS)]) for sets in kinds]
 
 
