@@ -213,6 +213,8 @@ for step in range(6):
                     similarity(sketch, each.values).argmax(1), reduce)
     assert torch.equal(memory.keys, plain.keys) == (step < 1), step  # restarted from the second on
 torch.save(memory.state_dict(), out)
+dist.barrier()  # neither leaves while the other still reads from it
+dist.destroy_process_group()  # joins gloo's threads: one that outlives the interpreter aborts the process
 """
 
 
