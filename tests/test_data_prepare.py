@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -259,6 +260,23 @@ def test_while_priors_of_changed_pictures_are_made_a_finished_dataset_reads_as_o
     prepare("pairs", source, out)
     assert len(counted) == 2  # the others' are as they were
     assert all(row["saliency"] and row["sketch_saliency"] for row in read_rows(out))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_workers_end_with_a_killed_preparation():
+    code = textwrap.dedent("""
+        import os, signal
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+        from silverpoint.data.making import _begin
+        if __name__ == "__main__":
+            pool = ProcessPoolExecutor(1, get_context("spawn"), _begin)
+            pool.submit(abs, -1).result()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    # The worker has inherited the pipe: reading from it ends when the worker does.
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")

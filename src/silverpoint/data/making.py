@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -76,11 +79,17 @@ def make_all(
 
 def _begin() -> None:
     """A worker computes on one core: the others have workers of their own. Ctrl-C is the parent's to answer."""
-    import os
-    import signal
-
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent is killed would wait for its next pair for ever, with its networks in memory."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def make(pair: Pair, plan: Plan, known: dict[str, Any] | None = None) -> Made:
