@@ -208,9 +208,33 @@ def test_a_run_of_one_style_draws_a_dataset_of_any(guided_run):
     pair = [example, replace(example, style="ink")]
     own, others = synthesize_examples(method, net, pair, direction, torch.device("cpu"))
     assert np.array_equal(own, others)
-    method.styles = ("mine", "chalk")
-    with pytest.raises(DataError, match=r"no style 'ink'.*mine, chalk"):
-        synthesize_examples(method, net, pair[1:], direction, torch.device("cpu"))
+    method.styles = ("mine", "chalk")  # a method that draws in one hand whatever it learned from
+    (again,) = synthesize_examples(method, net, pair[1:], direction, torch.device("cpu"))
+    assert np.array_equal(again, own)
+
+
+def test_a_method_of_several_hands_does_not_guess_which_is_meant(finished, dataset):
+    method, direction, net = load_synthesizer(finished)
+    (example,) = read_split(dataset, "val")[:1]
+    method.styles = ("chalk", "mine")
+    with pytest.raises(DataError, match=r"no style 'ink'.*chalk, mine"):
+        synthesize_examples(method, net, [replace(example, style="ink")], direction, torch.device("cpu"))
+
+
+def test_methods_say_of_themselves_whether_their_network_reads_the_style(finished, guided_run, tmp_path):
+    for run in (finished, guided_run / "run"):
+        method, _, _ = load_synthesizer(run)
+        export(run, tmp_path / "model.onnx", bits=32)
+        assert method.styled == bool(Model(tmp_path / "model.onnx").card.styles)
+
+
+def test_a_local_network_is_scored_as_it_draws(finished, dataset, whole):
+    """With the same surroundings: zero padding within the network would otherwise show at the border."""
+    method, direction, net = load_synthesizer(finished)
+    example = read_split(dataset, "val")[0]
+    (scored,) = synthesize_examples(method, net, [example], direction, torch.device("cpu"))
+    drawn = Model(whole[0]).draw(example.photo[None], example.style)[0]
+    assert np.abs(scored.astype(int) - drawn).max() <= 1
 
 
 # ---- the file beside torch ---------------------------------------------------------------------------------------

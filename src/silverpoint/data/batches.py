@@ -286,17 +286,19 @@ def still(
     framing: str = "crop",
     fill: str = "edge",
     multiple: int = 1,
+    border: int = 0,
 ) -> tuple[Batch, Callable[[Tensor], Tensor]]:
     """One example as synthesis sees it, unmoved, and the function that takes the result to the picture's size.
 
-    `multiple` is the network's size_multiple. Raises DataError when the example lacks a prior.
+    `multiple` is the network's size_multiple, `border` what lies around a whole picture at least, in pixels. Raises
+    DataError when the example lacks a prior.
     """
 
     _require(example, priors)
 
     def place(planes: Tensor, labels: bool = False) -> Tensor:
         framed = [
-            frame(plane[None, None].float(), framing, multiple, value=value, labels=labels)[0]
+            frame(plane[None, None].float(), framing, multiple, value=value, labels=labels, border=border)[0]
             for plane, value in zip(planes, _borders(len(planes), fill, labels), strict=True)
         ]
         return torch.cat(framed, 1)
@@ -317,7 +319,7 @@ def still(
         [example.id],
         {name: found[name] for name in priors},
     )
-    _, undo = frame(torch.empty(1, 1, *example.photo.shape[:2]), framing, multiple)
+    _, undo = frame(torch.empty(1, 1, *example.photo.shape[:2]), framing, multiple, border=border)
     return batch, undo
 
 

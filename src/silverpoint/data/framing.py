@@ -18,16 +18,18 @@ SIDE, JITTER_SIDE = 256, 286
 
 
 def pad_to_multiple(
-    image: Tensor, multiple: int, value: float | None = None
+    image: Tensor, multiple: int, value: float | None = None, border: int = 0
 ) -> tuple[Tensor, tuple[slice, slice]]:
     """Centre (B, C, H, W) in the next multiples; returns it and the slices that undo it.
 
-    200x250 becomes 256x256 with the image in rows 3:253 and columns 28:228 when the multiple is 256. The border
-    is `value`, or the edge repeated when it is None.
+    200x250 becomes 256x256 with the image in rows 3:253 and columns 28:228 when the multiple is 256. Around it is
+    `value`, or the edge repeated when it is None. With a `border` it begins that many pixels from the upper left, and
+    as many lie below and right of it at least.
     """
     h, w = image.shape[-2:]
-    top, left = (-h % multiple) // 2, (-w % multiple) // 2
-    pads = (left, -w % multiple - left, top, -h % multiple - top)
+    below, right = (-(n + 2 * border) % multiple for n in (h, w))
+    top, left = (border, border) if border else (below // 2, right // 2)
+    pads = (left, 2 * border + right - left, top, 2 * border + below - top)
     padded = F.pad(image, pads, mode="replicate") if value is None else F.pad(image, pads, value=value)
     return padded, (slice(top, top + h), slice(left, left + w))
 
@@ -46,19 +48,26 @@ def resize(image: Tensor, size: tuple[int, int], *, labels: bool = False) -> Ten
 
 
 def frame(
-    image: Tensor, framing: str, multiple: int = 1, *, value: float | None = None, labels: bool = False
+    image: Tensor,
+    framing: str,
+    multiple: int = 1,
+    *,
+    value: float | None = None,
+    labels: bool = False,
+    border: int = 0,
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """(B, C, H, W) as a network trained under `framing` sees it in synthesis, and the function that undoes it.
 
     The undoing takes the network's result, of any number of channels, to the height and width of `image`.
     `multiple` is what the network's sides must be divisible by, `value` what a border is made of (None: the edge),
-    `labels` whether the image holds class numbers or one-hot planes, which are never mixed.
+    `labels` whether the image holds class numbers or one-hot planes, which are never mixed; `border`, of the framing
+    crop alone, is that of `pad_to_multiple`.
     """
     h, w = image.shape[-2:]
     if framing in ("resize256", "resize286"):
         return resize(image, (SIDE, SIDE), labels=labels), lambda result: resize(result, (h, w))
-    step = SIDE if framing == "pad256" else multiple
-    padded, inside = pad_to_multiple(image, step, value)
+    step, border = (SIDE, 0) if framing == "pad256" else (multiple, border)
+    padded, inside = pad_to_multiple(image, step, value, border)
     return padded, lambda result: result[..., inside[0], inside[1]]
 
 

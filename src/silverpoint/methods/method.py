@@ -100,6 +100,7 @@ class Method(nn.Module):
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
     # names of the buffers that differ between the processes of a distributed run, though not in their shape
     own: ClassVar[tuple[str, ...]] = ()
+    styled: ClassVar[bool] = False  # whether it draws in several hands, of which one is asked for
     clean_paper: ClassVar[bool] = False  # whether sketches are cleaned of tints, smudges and scanner corners
 
     def __init__(self, settings: CommonSettings, styles: tuple[str, ...]) -> None:
@@ -135,7 +136,8 @@ class Method(nn.Module):
         """The module that synthesis needs, and nothing else: what is averaged (EMA), sampled and exported.
 
         Its class attributes are `size_multiple`, what height and width must be divisible by, and `priors`, the names
-        of the source image's priors that it needs (none when absent). Its forward(source, style, *priors) takes the
+        of the source image's priors that it needs (none when absent); a local network says in `receptive_margin` beyond
+        how many pixels nothing changes a pixel. Its forward(source, style, *priors) takes the
         photo or sketch, the style one-hot and those priors, in their order, and returns an image in [-1, 1].
         """
         raise NotImplementedError

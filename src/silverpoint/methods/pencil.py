@@ -61,6 +61,7 @@ class Pencil(Method):
     name = "pencil"
     settings_class = Settings
     augmentation = Augmentation(plain=0.4, scale=(0.8, 1.8))
+    styled = True
     clean_paper = True
     settings: Settings
 

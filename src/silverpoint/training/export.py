@@ -199,6 +199,7 @@ class OnnxNet(nn.Module):
         )
         self.names, self.inputs = names, [i.name for i in self.session.get_inputs()]
         self.size_multiple, self.priors = net.size_multiple, getattr(net, "priors", ())
+        self.receptive_margin = getattr(net, "receptive_margin", None)
 
     def forward(self, source: Tensor, *others: Tensor) -> Tensor:
         known = dict(zip(self.names, others, strict=True))

@@ -12,6 +12,7 @@ from silverpoint.data.pairs import Example
 from silverpoint.data.priors import completed
 from silverpoint.errors import DataError, UsageError
 from silverpoint.methods.method import Method, source_priors
+from silverpoint.synthesis.model import BORDER
 from silverpoint.training.options import METRICS
 
 LOWER_IS_BETTER = tuple(name for name in METRICS if name.startswith("lpips"))
@@ -28,17 +29,20 @@ def synthesize_examples(
 ) -> list[np.ndarray]:
     """Each example drawn by a synthesizer of `method`: uint8 (H, W) sketches, or (H, W, 3) photos.
 
-    In its own style, in `style`, or in the only one a method has; a prior that an example lacks is made of its picture.
-    Raises UsageError for a `style` the method was not trained on, DataError for such an example, AssetError when the
-    network of a prior cannot be had.
+    In its own style, in `style`, or in the only one a method has; one without styles draws examples of any. A prior
+    that an example lacks is made of its picture. Raises UsageError for a `style` the method was not trained on,
+    DataError for such an example, AssetError when the network of a prior cannot be had.
     """
     training = net.training
     net.eval()
     known, priors, images = ", ".join(method.styles), source_priors(net, direction), []
+    # As the user's wing draws: the zero padding within a local network falls on what is cut off again.
+    border = BORDER if getattr(net, "receptive_margin", None) else 0
     if style and style not in method.styles:
         raise UsageError(f"the run knows no style {style!r}; choose a --style of {known}")
     for example in examples:
-        wanted = style or (method.styles[0] if len(method.styles) == 1 else example.style)
+        alike = len(method.styles) == 1 or not method.styled
+        wanted = style or (method.styles[0] if alike else example.style)
         if wanted not in method.styles:
             raise DataError(f"{example.id}: the run knows no style {wanted!r}; choose a --style of {known}")
         batch, undo = still(
@@ -48,6 +52,7 @@ def synthesize_examples(
             framing=method.settings.framing,
             fill=method.settings.fill,
             multiple=net.size_multiple,  # type: ignore[arg-type]
+            border=border,
         )
         batch = batch.to(device)
         source = batch.photo if direction == "photo2sketch" else batch.sketch
