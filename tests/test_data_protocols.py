@@ -57,10 +57,10 @@ def test_cufs_is_read_from_its_table_and_counted_aloud(tmp_path):
         "XM2VTS,train,photos/p002.png,sketches/p002.png,100",
     ]
     found = listing("cufs", table(source, *rows))
-    assert [(p.subset, p.id, p.split) for p in found.pairs] == [
-        ("CUHK", "f-005-01", "train"),
-        ("AR", "2", "test"),
-        ("XM2VTS", "100", "train"),
+    assert [(p.subset, p.id, p.split, p.style) for p in found.pairs] == [
+        ("CUHK", "f-005-01", "train", "cufs"),
+        ("AR", "2", "test", "cufs-ar"),
+        ("XM2VTS", "100", "train", "cufs-xm2vts"),
     ]
     assert found.count() == (
         "3 of 606 pairs; 266 train pairs missing (CUHK 87, AR 80, XM2VTS 99); "

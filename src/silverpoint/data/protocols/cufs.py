@@ -25,6 +25,8 @@ EXPECTED = {
     ("XM2VTS", "train"): 100,
     ("XM2VTS", "test"): 195,
 }
+# Line and shading differ from one to the other as much as between two artists.
+HAND = {"CUHK": "cufs", "AR": "cufs-ar", "XM2VTS": "cufs-xm2vts"}
 # What the folders above a file say, the nearest first
 SUBSET = {"CUHK": r"cuhk", "AR": r"(^|[^a-z])ar([^a-z]|$)", "XM2VTS": r"xm2vts"}
 KIND = {"photo": "photo", "sketch": "sketch"}
@@ -59,7 +61,7 @@ def cufs(source: Source) -> Listing:
             )
         if source.draw is None and released and split != released:
             problems.append(f"{photo}: lies with the {released} pairs, but is drawn for {split}")
-        pairs.append(Pair(id, subset, split, photo, sketch, "cufs"))
+        pairs.append(Pair(id, subset, split, photo, sketch, HAND[subset]))
     if not pairs:
         raise DataError(f"{source.folder}: no pairs.csv and no folders of photos and sketches of CUFS")
     return Listing(pairs, {} if source.draw else EXPECTED, problems, SIZE)
