@@ -34,6 +34,13 @@ from silverpoint.training.trainer import RunOptions, Trainer
 from silverpoint.training.validation import synthesize_examples
 
 BOTH = ("photo2sketch", "sketch2photo")
+TINY = {
+    "crop_size": 48,
+    "lambda_perceptual": 0.0,
+    "discriminator_width": 8,
+    "n_epochs": 1,
+    "n_epochs_decay": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -221,6 +228,36 @@ def test_a_method_of_several_hands_does_not_guess_which_is_meant(finished, datas
         synthesize_examples(method, net, [replace(example, style="ink")], direction, torch.device("cpu"))
 
 
+def test_a_file_may_draw_in_some_of_the_hands_and_begin_with_another(tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", train=6, val=2)
+    rows = list(csv.DictReader((dataset / "pairs.csv").open()))
+    for row, style in zip(rows, ("ink", "lead", "pen") * 3, strict=False):
+        row["style"] = style
+    with (dataset / "pairs.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    run = tmp_path / "run"
+    values = build_settings(method_class("pencil").settings_class, TINY | {"batch_size": 6})
+    Trainer("pencil", values, RunOptions((str(dataset),), accelerator="cpu", select="ssim"), run).fit()
+    export(run, tmp_path / "all.onnx", bits=32)
+    export(run, tmp_path / "some.onnx", bits=32, styles=["pen", "ink"])
+    whole, some = Model(tmp_path / "all.onnx"), Model(tmp_path / "some.onnx")
+    assert (whole.card.styles, some.card.styles) == (("ink", "lead", "pen"), ("pen", "ink"))
+    assert some.card.default_style == "pen"
+    photo = draw_pair(3)[0][None]
+    for style in some.card.styles:
+        assert np.array_equal(some.draw(photo, style), whole.draw(photo, style))
+    assert not np.array_equal(some.draw(photo, "ink"), some.draw(photo, "pen"))
+    with pytest.raises(UsageError, match=r"no style 'chalk'.*ink, lead, pen"):
+        export(run, tmp_path / "other.onnx", styles=["ink", "chalk"])
+
+
+def test_a_method_of_one_hand_has_none_to_choose_from(guided_run, tmp_path):
+    with pytest.raises(UsageError, match="guided draws in one hand"):
+        export(guided_run / "run", tmp_path / "model.onnx", styles=["mine"])
+
+
 def test_methods_say_of_themselves_whether_their_network_reads_the_style(finished, guided_run, tmp_path):
     for run in (finished, guided_run / "run"):
         method, _, _ = load_synthesizer(run)
@@ -248,14 +285,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "finished"
-    tiny = {
-        "crop_size": 48,
-        "lambda_perceptual": 0.0,
-        "discriminator_width": 8,
-        "n_epochs": 1,
-        "n_epochs_decay": 0,
-    }
-    values = build_settings(method_class("pencil").settings_class, tiny | {"batch_size": 2})
+    values = build_settings(method_class("pencil").settings_class, TINY | {"batch_size": 2})
     Trainer("pencil", values, RunOptions((str(dataset),), accelerator="cpu", select="ssim"), out).fit()
     return out
 

@@ -33,6 +33,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="average the weights with those of other runs that share a beginning with this one",
     )
     parser.add_argument(
+        "--styles",
+        nargs="+",
+        default=[],
+        metavar="STYLE",
+        help="hands to keep, the default one first (default: all)",
+    )
+    parser.add_argument(
         "--bits", type=int, choices=(32, 16, 8), default=16, help="that a weight is stored in (default 16)"
     )
     parser.add_argument(
@@ -64,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         direction=args.direction,
         checkpoint=args.checkpoint,
         average_with=args.average_with,
+        styles=args.styles,
         bits=args.bits,
         judged_on=read_split(args.data, args.split, args.subset) if args.data else (),
         about=about,

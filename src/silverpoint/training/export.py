@@ -33,15 +33,25 @@ from silverpoint.training.validation import synthesize_examples, validate
 FORMAT = 1
 
 
-def load_run(run: Path, checkpoint: str = "last") -> tuple[Method, dict[str, nn.Module]]:
+def load_run(
+    run: Path, checkpoint: str = "last", styles: Sequence[str] = ()
+) -> tuple[Method, dict[str, nn.Module]]:
     """The method of a run and, per direction, its synthesizer with the averaged weights, in eval mode.
 
-    `checkpoint` is last, best or, of a method of several stages, stage-<name>. A direction that no stage has begun to
-    learn is left out. Raises RunError when the folder holds no such checkpoint.
+    `checkpoint` is last, best or, of a method of several stages, stage-<name>; `styles` are the hands to keep and their
+    order, all as the run has them by default. A direction that no stage has begun to learn is left out. Raises
+    RunError when the folder holds no such checkpoint, UsageError for a hand that the run does not draw.
     """
     settings, _, name = read_run(run)
     tensors, state = read_checkpoint(run / "checkpoints" / f"{checkpoint}.safetensors")
-    method = method_class(name)(settings, tuple(state["styles"]))
+    known = tuple(state["styles"])
+    method = method_class(name)(settings, tuple(styles) or known)
+    if styles:
+        if not method.styled:
+            raise UsageError(f"{run}: {name} draws in one hand; leave out --styles")
+        if unknown := [style for style in styles if style not in known]:
+            raise UsageError(f"{run}: knows no style {unknown[0]!r}; --styles are of {', '.join(known)}")
+        tensors = method.adopt(tensors, known)
     learned = set()
     for stage in method.stages()[: state["stage"] + 1]:
         method.start_stage(stage)
@@ -59,13 +69,13 @@ def load_run(run: Path, checkpoint: str = "last") -> tuple[Method, dict[str, nn.
 
 
 def load_synthesizer(
-    run: Path, direction: str | None = None, checkpoint: str = "last"
+    run: Path, direction: str | None = None, checkpoint: str = "last", styles: Sequence[str] = ()
 ) -> tuple[Method, str, nn.Module]:
     """The method, the direction (the run's only or first one by default) and its synthesizer: see `load_run`.
 
     Raises UsageError for a direction the run does not have, RunError for a run that has not begun to learn any.
     """
-    method, nets = load_run(run, checkpoint)
+    method, nets = load_run(run, checkpoint, styles)
     if not nets:
         raise RunError(f"{run}: has not come to the stage that learns to draw; go on with --resume")
     direction = direction or min(nets)
@@ -93,6 +103,7 @@ def export(
     direction: str | None = None,
     checkpoint: str = "last",
     average_with: Sequence[Path] = (),
+    styles: Sequence[str] = (),
     bits: int = 16,
     judged_on: Sequence[Example] = (),
     about: dict[str, object] | None = None,
@@ -100,16 +111,17 @@ def export(
     """Write the model file `out`: the weights stored in 32, 16 or 8 `bits` and computed with in 32.
 
     `average_with` names other runs whose networks are averaged with this one's (model soups, Wortsman et al. 2022):
-    runs of one method and the same styles, one of which began with the other or both with a third.
+    runs of one method and the same styles, one of which began with the other or both with a third. `styles` are the
+    hands that the file is to draw in, the default one first (default: all that the run knows).
     Dilated convolutions are written in the form that ONNX Runtime is faster at on this machine.
     The metrics over the pairs `judged_on` go into the metadata, as does `about`: licence, trained, name, or another
     dataset than the run's.
-    Raises UsageError for a direction the run does not have, RunError when the graph does not agree with torch.
+    Raises UsageError for a direction or style the run does not have, RunError when the graph does not agree with torch.
     """
-    method, direction, net = load_synthesizer(run, direction, checkpoint)
+    method, direction, net = load_synthesizer(run, direction, checkpoint, styles)
     nets = [net]
     for other in average_with:
-        its_method, _, its_net = load_synthesizer(other, direction, checkpoint)
+        its_method, _, its_net = load_synthesizer(other, direction, checkpoint, styles)
         if (its_method.name, its_method.styles) != (method.name, method.styles):
             raise UsageError(f"{other}: {run} can only be averaged with runs of its method and styles")
         nets.append(its_net)
