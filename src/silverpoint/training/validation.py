@@ -41,8 +41,9 @@ def synthesize_examples(
     if style and style not in method.styles:
         raise UsageError(f"the run knows no style {style!r}; choose a --style of {known}")
     for example in examples:
-        alike = len(method.styles) == 1 or not method.styled
-        wanted = style or (method.styles[0] if alike else example.style)
+        wanted = style or example.style
+        if wanted not in method.styles and (len(method.styles) == 1 or not method.styled):
+            wanted = method.styles[0]
         if wanted not in method.styles:
             raise DataError(f"{example.id}: the run knows no style {wanted!r}; choose a --style of {known}")
         batch, undo = still(
