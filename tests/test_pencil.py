@@ -1,14 +1,24 @@
 """The light student's recipe: crops whose pixels are real ones, strokes compared in a window, another run's start."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import onnx
+import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from drawn import draw_pair, write_pair_folders
+from lab import write_dataset
 from silverpoint.data.augment import Augmentation, draw_crop, take_crop
 from silverpoint.data.batches import Batches
 from silverpoint.data.pairs import Example
 from silverpoint.data.prepare import prepare
+from silverpoint.errors import ModelError, RunError, UsageError
 from silverpoint.methods.pencil import Pencil, Settings
+from silverpoint.synthesis.model import Model, open_model
+from silverpoint.training.export import export
 from silverpoint.training.trainer import RunOptions, Trainer
 
 TINY = {"batch_size": 2, "crop_size": 48, "lambda_perceptual": 0.0, "discriminator_width": 8}
@@ -101,3 +111,77 @@ def test_a_hand_the_run_did_not_know_begins_as_the_mean_of_those_it_knew():
     for ours, before in (([1, 0], [0, 1]), ([0, 1], [0.5, 0.5])):
         torch.testing.assert_close(seen(new, ours), seen(old, before))
     assert new.adopt(theirs, new.styles) is theirs
+
+
+# ---- a model file as the beginning of a run ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A dataset, a run over it, and its model file."""
+    root = tmp_path_factory.mktemp("finished")
+    write_dataset(root / "dataset", train=4, val=2)
+    settings = Settings(**TINY, n_epochs=2, n_epochs_decay=0, lr=0.01)
+    options = RunOptions((str(root / "dataset"),), accelerator="cpu", select="ssim")
+    Trainer("pencil", settings, options, root / "run").fit()
+    export(root / "run", root / "model.onnx")
+    return root
+
+
+def begun(finished: Path, out: Path, start_from: str, method: str = "pencil", **settings: object) -> Trainer:
+    values = {"n_epochs": 1, "n_epochs_decay": 0, "lr": 1e-12, "lr_discriminator": 1e-12, **TINY, **settings}
+    options = RunOptions(
+        (str(finished / "dataset"),), accelerator="cpu", select="ssim", start_from=start_from, seed=5
+    )
+    return Trainer(method, Settings(**values), options, out)
+
+
+def test_a_run_can_begin_with_a_model_file_and_draws_as_it_does(finished, tmp_path):
+    run = begun(finished, tmp_path / "run", str(finished / "model.onnx"))
+    run._run_stage = lambda *_: None
+    run.fit()
+    photo = draw_pair(7, (96, 96))[0]
+    x = torch.from_numpy(photo).permute(2, 0, 1)[None] / 127.5 - 1
+    drawn = Model(finished / "model.onnx")._run(photo, np.ones((1, 1), np.float32), {})
+    for net in (run.method.generator, run.averages["photo2sketch"].module):
+        with torch.no_grad():
+            ours = ((net.eval()(x, torch.ones(1, 1))[0, 0] + 1) * 127.5).round()
+        assert (ours - torch.from_numpy(drawn.astype(np.float32))).abs().max() <= 1
+
+
+def test_its_batch_norm_has_the_statistics_of_what_it_will_train_on(finished, tmp_path):
+    """Where a batch's own statistics take the place of the running ones, the drawing is the same."""
+    run = begun(finished, tmp_path / "run", str(finished / "model.onnx"), batch_size=4)
+    run._run_stage = lambda *_: None
+    run.fit()
+    batch, net = run.batches.batch(0), run.method.generator
+    with torch.no_grad():
+        still, moving = (net.train(mode)(batch.photo, batch.style) for mode in (False, True))
+    assert (still - moving).abs().max() < 1e-3
+
+
+def test_a_new_hand_begins_as_the_mean_of_those_of_the_file_that_ships(finished, tmp_path):
+    run = begun(finished, tmp_path / "run", "pencil")
+    run._run_stage = lambda *_: None
+    run.fit()
+    weights = {
+        i.name: numpy_helper.to_array(i) for i in onnx.load(open_model("pencil").path).graph.initializer
+    }
+    theirs = weights["decode4.modulation.weight_half"].astype(np.float32)
+    assert theirs.shape[1] > 1
+    ours = run.method.generator.decode4.modulation.weight.detach()
+    np.testing.assert_allclose(ours, theirs.mean(1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
+def test_a_file_that_cannot_be_begun_with_is_named(finished, tmp_path):
+    export(finished / "run", tmp_path / "eight.onnx", bits=8)
+    with pytest.raises(RunError, match=r"eight\.onnx: does not hold the network of pencil in 16 or 32 bits"):
+        begun(finished, tmp_path / "run", str(tmp_path / "eight.onnx")).fit()
+    with pytest.raises(ModelError, match=r"none\.onnx: no such model file"):
+        begun(finished, tmp_path / "other", str(tmp_path / "none.onnx")).fit()
+    card = {"format": 1, "name": "x", "method": "kt", "direction": "photo2sketch"}
+    model = onnx.load(finished / "model.onnx")
+    helper.set_model_props(model, {"silverpoint": json.dumps(card | {"styles": ["mine"]})})
+    onnx.save(model, tmp_path / "kt.onnx")
+    with pytest.raises(UsageError, match=r"kt\.onnx: a model of kt, not of pencil"):
+        begun(finished, tmp_path / "third", str(tmp_path / "kt.onnx")).fit()

@@ -41,7 +41,7 @@ class RunOptions:
         (), "datasets whose sketches a method learns beside its pairs", changeable=True, metavar="DATASET"
     )
     start_from: str | None = option(
-        None, "begin with the networks of another run (fine-tuning)", metavar="RUN"
+        None, "begin with the networks of another run or model file (fine-tuning)", metavar="RUN"
     )
     seed: int = option(0, "of the networks' first weights, the order of the pairs, their augmentation", low=0)
     style_weights: dict[str, float] = option(  # noqa: RUF009

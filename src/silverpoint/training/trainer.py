@@ -40,6 +40,7 @@ from silverpoint.data.pairs import (
 from silverpoint.errors import DataError, RunError, SilverpointError, UsageError
 from silverpoint.methods import method_class, names
 from silverpoint.methods.method import CommonSettings, Method, Stage
+from silverpoint.synthesis.model import built_in, open_model
 from silverpoint.training.average import Average
 from silverpoint.training.checkpoint import (
     load_into,
@@ -453,11 +454,22 @@ class Trainer:
         self.metrics = state["metrics"]
 
     def _start_from(self) -> None:
-        """The networks of another run, where one is named, under a schedule that starts at its first step."""
-        if not self.options.start_from:
+        """The networks of another run or of a model file, where one is named, under a schedule that starts at its first
+        step.
+        """
+        name = self.options.start_from
+        if not name:
             return
-        tensors, state = read_checkpoint(Path(self.options.start_from) / "checkpoints" / "last.safetensors")
-        tensors = self.method.adopt(tensors, tuple(state["styles"]))
+        if name.endswith(".onnx") or name in built_in():
+            from silverpoint.training.unfold import (
+                unfold,  # it needs onnx, and reads what is exported of a run
+            )
+
+            tensors, styles = unfold(open_model(name, threads=1), self.method, self.batches.batch(0))
+        else:
+            tensors, state = read_checkpoint(Path(name) / "checkpoints" / "last.safetensors")
+            styles = tuple(state["styles"])
+        tensors = self.method.adopt(tensors, styles)
         load_into(self.method, "method", tensors)
         for direction, average in self.averages.items():
             load_into(average.module, f"average/{direction}.module", tensors)
