@@ -185,7 +185,7 @@ def test_a_pair_that_cannot_be_drawn_is_named_and_the_others_are_drawn(
 ):
     def of_two_styles(*arguments):
         method, *others = load_synthesizer(*arguments)
-        method.styles = ("mine", "chalk")
+        method.styles, method.styled = ("mine", "chalk"), True
         return method, *others
 
     monkeypatch.setattr(training_export, "load_synthesizer", of_two_styles)
