@@ -128,12 +128,12 @@ def finished(tmp_path_factory):
     return root
 
 
-def begun(finished: Path, out: Path, start_from: str, method: str = "pencil", **settings: object) -> Trainer:
+def begun(finished: Path, out: Path, start_from: str, **settings: object) -> Trainer:
     values = {"n_epochs": 1, "n_epochs_decay": 0, "lr": 1e-12, "lr_discriminator": 1e-12, **TINY, **settings}
     options = RunOptions(
         (str(finished / "dataset"),), accelerator="cpu", select="ssim", start_from=start_from, seed=5
     )
-    return Trainer(method, Settings(**values), options, out)
+    return Trainer("pencil", Settings(**values), options, out)
 
 
 def test_a_run_can_begin_with_a_model_file_and_draws_as_it_does(finished, tmp_path):

@@ -59,7 +59,6 @@ def _unfolded(net: nn.Module, model: onnx.ModelProto) -> dict[str, Tensor]:
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             convolution = name
-        own = [key for key, _ in module.named_parameters(name, recurse=False)]
         if isinstance(module, nn.BatchNorm2d):
             found[f"{name}.bias"] = stored[convolution + FOLDED]
             found[f"{name}.weight"] = torch.ones_like(module.weight)
@@ -67,7 +66,7 @@ def _unfolded(net: nn.Module, model: onnx.ModelProto) -> dict[str, Tensor]:
             found[f"{name}.running_var"] = torch.ones_like(module.bias) - module.eps
             found[f"{name}.num_batches_tracked"] = torch.tensor(0)
         else:
-            found |= {key: stored[key] for key in own}
+            found |= {key: stored[key] for key, _ in module.named_parameters(name, recurse=False)}
     return found
 
 
