@@ -23,7 +23,7 @@ from silverpoint.data.batches import PRIORS, Batches, still
 from silverpoint.data.framing import frame, pad_to_multiple
 from silverpoint.data.layout import PARTS, part_mask
 from silverpoint.data.pairs import Example, StoredExample, list_split, read_rows, read_split
-from silverpoint.data.paper import WHITE, clear_background, flatten_paper
+from silverpoint.data.paper import WHITE, clear_background, flatten_paper, press
 from silverpoint.data.prepare import prepare
 from silverpoint.errors import DataError
 
@@ -186,6 +186,37 @@ def test_style_weights_change_how_often_a_style_is_drawn():
     drawn = [i for step in range(40) for i in weighted.batch(step).ids]
     share = sum(int(i[1]) % 2 == 0 for i in drawn) / len(drawn)
     assert 0.68 < share < 0.82
+
+
+def test_style_ink_presses_the_sketches_of_that_style_alone():
+    plain, pressed = batches(batch_size=6), batches(batch_size=6, style_ink={"a": 0.5})
+    for step in range(3):
+        before, after = plain.batch(step), pressed.batch(step)
+        assert torch.equal(before.photo, after.photo)
+        changed = (after.sketch - before.sketch).flatten(1)
+        for name, change in zip(before.ids, changed, strict=True):
+            if int(name[1]) % 2 == 0:  # of style a
+                assert float(change.mean()) < -0.01
+            else:
+                assert not change.any()
+
+
+@given(power=st.floats(0.2, 5))
+@settings(max_examples=40, deadline=None)
+def test_pressing_keeps_black_white_and_the_order_of_greys(power):
+    greys = np.arange(256, dtype=np.uint8)[None]
+    pressed = press(greys, power)[0].astype(int)
+    assert pressed[0] == 0
+    assert (pressed[WHITE:] == greys[0, WHITE:]).all()
+    assert (np.diff(pressed) >= 0).all()
+    assert ((pressed <= greys) if power <= 1 else (pressed >= greys)).all()
+    ink = (1 - 100 / WHITE) ** power
+    assert abs(pressed[100] - WHITE * (1 - ink)) <= 0.5
+
+
+def test_pressing_with_power_one_changes_nothing():
+    greys = np.arange(256, dtype=np.uint8)[None]
+    assert np.array_equal(press(greys, 1.0), greys)
 
 
 @given(h=st.integers(1, 300), w=st.integers(1, 300), multiple=st.sampled_from([1, 16, 256]))

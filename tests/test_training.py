@@ -536,6 +536,7 @@ def test_every_optimizer_has_its_own_rate_under_one_schedule(dataset, tmp_path, 
         ({"save_minutes": "ten"}, "--save_minutes must be float"),
         ({"style_weights": "cufs"}, "STYLE=NUMBER"),
         ({"style_weights": {"cufs": -1}}, "must be above 0"),
+        ({"style_ink": "cufs=0"}, "--style-ink cufs=0.0: must be above 0"),
     ],
 )
 def test_run_options_from_a_file_are_typed(values, says):
@@ -559,6 +560,7 @@ def test_what_is_misspelt_in_a_file_or_among_styles_is_named(dataset, tmp_path, 
         (["--acumulate", "2"], "did you mean --accumulate?"),
         (["--validate_epochs", "2"], "did you mean --validate-epochs?"),
         (["--style-weights", "mime=2"], "no training pair has the style 'mime'; there are mine"),
+        (["--style-ink", "mime=2"], "--style-ink: no training pair has the style 'mime'; there are mine"),
     ):
         assert main([*command, *flags]) == 2
         assert says in capsys.readouterr().err

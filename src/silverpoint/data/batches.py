@@ -24,7 +24,7 @@ from silverpoint.data.augment import (
 from silverpoint.data.framing import SIDE, frame, training_canvas, training_side
 from silverpoint.data.layout import PARTS, part_mask
 from silverpoint.data.pairs import Example, StoredExample
-from silverpoint.data.paper import clear_background, flatten_paper
+from silverpoint.data.paper import clear_background, flatten_paper, press
 from silverpoint.errors import DataError
 
 SKIN = ("skin", "ears", "nose", "neck", "lips", "eyebrows")
@@ -102,7 +102,8 @@ class Batches(Dataset[Batch]):
 
     An epoch is len(batches) steps and shows every example once, over all `ranks` together (a rest that fills no batch
     is left out, another one each epoch). `style_weights` says how often each style is drawn relative to its share.
-    `clean_paper` flattens the sketches' sheets and clears what lies behind the person (data/paper.py). `framing` and
+    `clean_paper` flattens the sketches' sheets and clears what lies behind the person, `style_ink` says to which power
+    the ink of a style's sketches is raised (data/paper.py). `framing` and
     `fill` are of data/framing.py; crop_size is of the framing `crop` alone, and a crop may be as large as the picture
     is when it is enlarged by the augmentation and padded to `size_multiple`, the network's. `unpaired` names examples
     whose sketches a batch carries besides; their photos are not read. Examples stay in memory where they take less than
@@ -122,6 +123,7 @@ class Batches(Dataset[Batch]):
         seed: int = 0,
         style_weights: dict[str, float] | None = None,
         clean_paper: bool = False,
+        style_ink: dict[str, float] | None = None,
         framing: str = "crop",
         fill: str = "edge",
         size_multiple: int = 1,
@@ -135,6 +137,7 @@ class Batches(Dataset[Batch]):
         self.batch_size, self.augmentation, self.seed = batch_size, augmentation, seed
         self.crop_size = training_side(framing, crop_size)
         self.clean_paper, self.framing, self.fill = clean_paper, framing, fill
+        self.style_ink = style_ink or {}
         self.size_multiple = size_multiple
         self.maps = _needed_maps(augmentation, priors)
         self.rank, self.ranks = rank, ranks
@@ -171,7 +174,9 @@ class Batches(Dataset[Batch]):
         e = stored.load()
         _require(e, self.priors)
         return Planes(
-            self._framed(stack_channels(e, self.maps, self.clean_paper), e.id),
+            self._framed(
+                stack_channels(e, self.maps, self.clean_paper, self.style_ink.get(e.style, 1.0)), e.id
+            ),
             self._framed(stack_labels(e, self.priors), e.id, labels=True),
             e.saliency is not None,
             e.layout is not None,
@@ -333,11 +338,13 @@ def soft_mask(layout: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(part_mask(layout, *SKIN)).filter(ImageFilter.GaussianBlur(1.5)))
 
 
-def stack_channels(example: Example, maps: Sequence[str] = (), clean_paper: bool = False) -> Tensor:
+def stack_channels(
+    example: Example, maps: Sequence[str] = (), clean_paper: bool = False, ink: float = 1.0
+) -> Tensor:
     """(4 + maps, H, W) uint8: photo RGB, sketch, and maps: saliency (255 where there is none), skin (0 where there is
     no layout), sketch_saliency.
     """
-    sketch = _prepared_sketch(example, clean_paper)
+    sketch = press(_prepared_sketch(example, clean_paper), ink)
     planes = [*example.photo.transpose(2, 0, 1), sketch]
     for name in maps:
         if name == "skin":

@@ -23,6 +23,16 @@ def flatten_paper(sketch: np.ndarray) -> np.ndarray:
     return np.clip(sketch / sheet * WHITE + 0.5, 0, 255).astype(np.uint8)
 
 
+def press(sketch: np.ndarray, power: float) -> np.ndarray:
+    """The same drawing in a firmer hand, or below it a lighter one: ink, 1 - grey / WHITE, to the power `power`.
+
+    Below 1 is firmer. Bare paper and black stay as they are; sketch (H, W) uint8.
+    """
+    ink = np.clip(1 - np.arange(256) / WHITE, 0, 1)
+    pressed = np.where(ink > 0, WHITE * (1 - ink**power), np.arange(256))
+    return (pressed + 0.5).astype(np.uint8)[sketch]
+
+
 def _quadratic(shape: tuple[int, ...]) -> np.ndarray:
     """(H, W, 6): the terms 1, x, y, xy, x^2, y^2 over a picture, x and y in [-1, 1]."""
     y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]

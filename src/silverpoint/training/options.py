@@ -47,6 +47,9 @@ class RunOptions:
     style_weights: dict[str, float] = option(  # noqa: RUF009
         {}, "draw a style's pairs W times as often", metavar="STYLE=W,..."
     )
+    style_ink: dict[str, float] = option(  # noqa: RUF009
+        {}, "raise the ink of a style's sketches to the power W: below 1 a firmer hand", metavar="STYLE=W,..."
+    )
     precision: str = option(
         "auto",
         "auto: bf16-mixed where the GPU or CPU computes in it, else 32-true",

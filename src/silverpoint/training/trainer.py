@@ -149,6 +149,7 @@ class Trainer:
             seed=options.seed,
             style_weights=options.style_weights,
             clean_paper=self.method.clean_paper,
+            style_ink=options.style_ink,
             framing=self.settings.framing,
             fill=self.settings.fill,
             size_multiple=self.settings.size_multiple,
@@ -293,12 +294,13 @@ class Trainer:
         return examples
 
     def _check_styles(self, styles: set[str]) -> None:
-        for style in self.options.style_weights:
-            if style not in styles:
-                known = ", ".join(sorted(styles))
-                raise UsageError(
-                    f"--style-weights: no training pair has the style {style!r}; there are {known}"
-                )
+        known = ", ".join(sorted(styles))
+        for flag, chosen in (
+            ("--style-weights", self.options.style_weights),
+            ("--style-ink", self.options.style_ink),
+        ):
+            if unknown := sorted(chosen.keys() - styles):
+                raise UsageError(f"{flag}: no training pair has the style {unknown[0]!r}; there are {known}")
 
     def _command(self) -> str:
         launcher = "torchrun ... -m " if torch.distributed.is_torchelastic_launched() else ""
