@@ -89,6 +89,19 @@ def test_patchgan_sees_seventy_pixels():
     assert int(rows.max() - rows.min()) + 1 == 70
 
 
+def test_without_norm_patchgan_sees_how_dark_a_patch_is():
+    """Instance norm makes of a drawing and a paler print of it the same thing."""
+    generator = torch.Generator().manual_seed(0)
+    drawing = torch.randn(1, 1, 256, 256, generator=generator)
+    for norm, sees in (("instance", False), ("none", True)):
+        torch.manual_seed(0)
+        net = PatchGAN(1, norm=norm, width=8).eval()
+        torch.nn.init.zeros_(net.layers[0].bias)
+        with torch.no_grad():
+            dark, pale = net(drawing), net(drawing / 2)
+        assert torch.allclose(dark, pale, atol=1e-2 * float(dark.std())) != sees
+
+
 def test_the_parser_is_frozen_and_passes_gradients_to_the_image():
     net, image = BiSeNet().train(), torch.rand(1, 3, 64, 96, requires_grad=True)
     assert not net.training

@@ -1,7 +1,7 @@
 """pencil: the light student that ships with silverpoint. Ours, not a paper's.
 
 A small prior-free generator conditioned on the hand it draws in (nets/pencil.py), trained on real pairs with
-L1, VGG-19 perceptual and conditional least-squares adversarial terms, on photographs whose light, colour and
+L1, VGG-19 perceptual and least-squares adversarial terms, on photographs whose light, colour and
 background are varied so that the drawing does not depend on them (data/augment.py).
 """
 
@@ -18,7 +18,6 @@ from silverpoint.data.batches import Batch
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.perceptual import feature_l1
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
-from silverpoint.nets.init import normal_init
 from silverpoint.nets.patchgan import PatchGAN
 from silverpoint.nets.pencil import PencilNet
 from silverpoint.nets.vgg import load_vgg19
@@ -68,8 +67,7 @@ class Pencil(Method):
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
         self.generator = PencilNet(len(styles))
-        self.discriminator = PatchGAN(4 + len(styles), width=settings.discriminator_width)
-        normal_init(self.discriminator)
+        self.discriminator = PatchGAN(len(styles) + 1, width=settings.discriminator_width, norm="none")
         self.vgg = (
             [load_vgg19({**STROKES, **FORMS})] if settings.lambda_perceptual else []
         )  # in a list: not part of the checkpoint
@@ -88,11 +86,11 @@ class Pencil(Method):
             if isinstance(module, nn.BatchNorm2d):
                 module.train(self.progress < s.freeze_norm)
         fake = self.generator(batch.photo, batch.style)
-        style_planes = batch.style[:, :, None, None].expand(-1, -1, *batch.photo.shape[2:])
-        condition = torch.cat([batch.photo, style_planes], 1)
+        # The discriminator does not see the photo: what it learns of few pairs is the hand, and not the pairs.
+        style = batch.style[:, :, None, None].expand(-1, -1, *batch.photo.shape[2:])
 
-        logits_fake = self.discriminator(torch.cat([condition, fake.detach()], 1))
-        logits_real = self.discriminator(torch.cat([condition, batch.sketch], 1))
+        logits_fake = self.discriminator(torch.cat([style, fake.detach()], 1))
+        logits_real = self.discriminator(torch.cat([style, batch.sketch], 1))
         yield (
             "discriminator",
             {
@@ -101,7 +99,7 @@ class Pencil(Method):
             },
         )
 
-        logits = self.discriminator(torch.cat([condition, fake], 1))
+        logits = self.discriminator(torch.cat([style, fake], 1))
         losses = {
             "g_gan": s.lambda_gan * adversarial(logits, real=True, mode=s.gan_mode),
             "g_l1": s.lambda_l1 * F.l1_loss(fake.float(), batch.sketch),
@@ -143,9 +141,9 @@ class Pencil(Method):
         def widened(name: str, tensor: Tensor) -> Tensor:
             if name.endswith("modulation.weight"):  # (2C, styles)
                 return tensor @ columns
-            if name == "method.discriminator.layers.0.weight":  # (C, photo + styles + sketch, k, k)
-                photo, planes, sketch = tensor.split([3, len(styles), 1], 1)
-                return torch.cat([photo, torch.einsum("ospq,sn->onpq", planes, columns), sketch], 1)
+            if name == "method.discriminator.layers.0.weight":  # (C, styles + sketch, k, k)
+                planes, sketch = tensor.split([len(styles), 1], 1)
+                return torch.cat([torch.einsum("ospq,sn->onpq", planes, columns), sketch], 1)
             return tensor
 
         return {name: widened(name, t) for name, t in tensors.items() if not name.startswith("optimizer/")}

@@ -2,11 +2,14 @@
 
 from torch import Tensor, nn
 
+NORMS = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
+
 
 class PatchGAN(nn.Module):
     """image (B, C, H, W) -> logits (B, 1, h, w), one per patch; 70x70 patches with the default three layers.
 
-    Conditional use: concatenate the condition to the image along the channels.
+    Conditional use: concatenate the condition to the image along the channels. `norm` follows the middle convolutions:
+    instance, batch or, where a patch's contrast is to be judged too, none.
     """
 
     def __init__(self, in_channels: int, width: int = 64, layers: int = 3, norm: str = "instance") -> None:
@@ -17,8 +20,8 @@ class PatchGAN(nn.Module):
             wider = width * min(2**i, 8)
             stride = 2 if i < layers else 1
             blocks += [
-                nn.Conv2d(channels, wider, 4, stride, 1, bias=norm == "instance"),
-                nn.InstanceNorm2d(wider) if norm == "instance" else nn.BatchNorm2d(wider),
+                nn.Conv2d(channels, wider, 4, stride, 1, bias=norm != "batch"),
+                *([NORMS[norm](wider)] if norm != "none" else []),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             channels = wider
