@@ -69,6 +69,20 @@ def test_strokes_are_compared_in_a_window_that_reaches_every_pixel():
     assert image[whole._stroke_window(image)].shape == image.shape
 
 
+def test_the_hand_is_judged_at_full_and_at_half_resolution_without_the_photo():
+    """Against a transcription: least squares on the logits of sketch and style planes, the mean of two scales."""
+    torch.manual_seed(0)
+    method = Pencil(Settings(**TINY), ("a", "b"))
+    sketch, style = torch.randn(2, 1, 48, 48), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    for real, label in ((True, 1.0), (False, 0.0)):
+        losses = []
+        for scale, discriminator in zip((1, 2), method.discriminators, strict=True):
+            small = sketch.reshape(2, 1, 48 // scale, scale, 48 // scale, scale).mean((3, 5))
+            planes = style[:, :, None, None] * torch.ones(1, 1, *small.shape[2:])
+            losses.append(((discriminator(torch.cat([planes, small], 1)) - label) ** 2).mean())
+        torch.testing.assert_close(method._adversarial(sketch, style, real), sum(losses) / 2)
+
+
 def test_a_run_can_begin_with_the_networks_of_another(tmp_path, monkeypatch):
     monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))  # validation goes without LPIPS
     monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")
@@ -106,7 +120,7 @@ def test_a_hand_the_run_did_not_know_begins_as_the_mean_of_those_it_knew():
         hot = torch.tensor([style], dtype=torch.float32)
         planes = hot[:, :, None, None].expand(-1, -1, 48, 48)
         drawn = method.generator(photo, hot)
-        return [drawn, method.discriminator(torch.cat([planes, sketch], 1))]
+        return [drawn, *(d(torch.cat([planes, sketch], 1)) for d in method.discriminators)]
 
     for ours, before in (([1, 0], [0, 1]), ([0, 1], [0.5, 0.5])):
         torch.testing.assert_close(seen(new, ours), seen(old, before))

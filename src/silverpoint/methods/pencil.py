@@ -39,15 +39,16 @@ class Settings(CommonSettings):
         176, "ours: the largest crop that leaves a 200-pixel frame room to be scaled", low=32
     )
     lr: float = setting(5e-4, "ours", low=0)
-    lr_discriminator: float = setting(2e-4, "ours", low=0)
-    lambda_l1: float = setting(15.0, "ours", low=0)
+    lr_discriminator: float = setting(5e-4, "ours", low=0)
+    lambda_l1: float = setting(8.0, "ours", low=0)
     lambda_perceptual: float = setting(4.0, "ours", low=0)
     stroke_window: int = setting(
         112, "ours: side of the random window in which strokes are compared; 0: the whole crop", low=0
     )
-    lambda_gan: float = setting(3.0, "ours", low=0)
+    lambda_gan: float = setting(20.0, "ours", low=0)
     gan_mode: str = setting("lsgan", "ours", choices=MODES)
-    discriminator_width: int = setting(32, "ours", low=8)
+    discriminator_width: int = setting(48, "ours", low=8)
+    discriminator_scales: int = setting(2, "ours: one at full resolution, one at half", low=1)
     ema: float = setting(0.999, "ours: decay of the averaged generator", low=0)
     freeze_norm: float = setting(
         0.7, "ours: fraction of the training after which batch statistics are fixed", low=0
@@ -67,7 +68,10 @@ class Pencil(Method):
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
         self.generator = PencilNet(len(styles))
-        self.discriminator = PatchGAN(len(styles) + 1, width=settings.discriminator_width, norm="none")
+        self.discriminators = nn.ModuleList(
+            PatchGAN(len(styles) + 1, width=settings.discriminator_width, norm="none")
+            for _ in range(settings.discriminator_scales)
+        )
         self.vgg = (
             [load_vgg19({**STROKES, **FORMS})] if settings.lambda_perceptual else []
         )  # in a list: not part of the checkpoint
@@ -75,7 +79,7 @@ class Pencil(Method):
     def optimizers(self, stage: Stage) -> dict[str, OptimizerSpec]:
         s = self.settings
         return {
-            "discriminator": OptimizerSpec(list(self.discriminator.parameters()), s.lr_discriminator),
+            "discriminator": OptimizerSpec(list(self.discriminators.parameters()), s.lr_discriminator),
             "generator": OptimizerSpec(list(self.generator.parameters()), s.lr),
         }
 
@@ -86,27 +90,34 @@ class Pencil(Method):
             if isinstance(module, nn.BatchNorm2d):
                 module.train(self.progress < s.freeze_norm)
         fake = self.generator(batch.photo, batch.style)
-        # The discriminator does not see the photo: what it learns of few pairs is the hand, and not the pairs.
-        style = batch.style[:, :, None, None].expand(-1, -1, *batch.photo.shape[2:])
-
-        logits_fake = self.discriminator(torch.cat([style, fake.detach()], 1))
-        logits_real = self.discriminator(torch.cat([style, batch.sketch], 1))
         yield (
             "discriminator",
             {
-                "d_fake": adversarial(logits_fake, real=False, mode=s.gan_mode) / 2,
-                "d_real": adversarial(logits_real, real=True, mode=s.gan_mode) / 2,
+                "d_fake": self._adversarial(fake.detach(), batch.style, real=False) / 2,
+                "d_real": self._adversarial(batch.sketch, batch.style, real=True) / 2,
             },
         )
 
-        logits = self.discriminator(torch.cat([style, fake], 1))
         losses = {
-            "g_gan": s.lambda_gan * adversarial(logits, real=True, mode=s.gan_mode),
+            "g_gan": s.lambda_gan * self._adversarial(fake, batch.style, real=True),
             "g_l1": s.lambda_l1 * F.l1_loss(fake.float(), batch.sketch),
         }
         if self.vgg:
             losses["g_perceptual"] = s.lambda_perceptual * self._perceptual(fake, batch.sketch)
         yield "generator", losses
+
+    def _adversarial(self, sketch: Tensor, style: Tensor, real: bool) -> Tensor:
+        """Mean over the discriminators.
+
+        None of them sees the photo: of few pairs they are to learn the hand, and not the pairs. Nor have they a norm,
+        which would hide from them how dark a patch is.
+        """
+        judged = torch.cat([style[:, :, None, None].expand(-1, -1, *sketch.shape[2:]), sketch], 1)
+        loss = sketch.new_zeros((), dtype=torch.float32)
+        for scale, discriminator in enumerate(self.discriminators):
+            logits = discriminator(F.avg_pool2d(judged, 2**scale))
+            loss = loss + adversarial(logits, real=real, mode=self.settings.gan_mode)
+        return loss / len(self.discriminators)
 
     def _perceptual(self, fake: Tensor, real: Tensor) -> Tensor:
         vgg = self.vgg[0].to(fake.device)
@@ -141,7 +152,7 @@ class Pencil(Method):
         def widened(name: str, tensor: Tensor) -> Tensor:
             if name.endswith("modulation.weight"):  # (2C, styles)
                 return tensor @ columns
-            if name == "method.discriminator.layers.0.weight":  # (C, styles + sketch, k, k)
+            if "discriminators" in name and name.endswith("layers.0.weight"):  # (C, styles + sketch, k, k)
                 planes, sketch = tensor.split([len(styles), 1], 1)
                 return torch.cat([torch.einsum("ospq,sn->onpq", planes, columns), sketch], 1)
             return tensor
