@@ -83,6 +83,13 @@ def test_the_hand_is_judged_at_full_and_at_half_resolution_without_the_photo():
         torch.testing.assert_close(method._adversarial(sketch, style, real), sum(losses) / 2)
 
 
+def test_a_crop_too_small_for_the_coarsest_discriminator_is_refused():
+    with pytest.raises(UsageError, match="crop_size must be at least 48 with discriminator_scales 2, not 32"):
+        Settings(crop_size=32)
+    smallest = Pencil(Settings(**TINY | {"crop_size": 48}), ("x",))
+    assert smallest._adversarial(torch.zeros(1, 1, 48, 48), torch.ones(1, 1), real=True).isfinite()
+
+
 def test_a_run_can_begin_with_the_networks_of_another(tmp_path, monkeypatch):
     monkeypatch.setenv("SILVERPOINT_CACHE", str(tmp_path / "cache"))  # validation goes without LPIPS
     monkeypatch.setenv("SILVERPOINT_OFFLINE", "1")

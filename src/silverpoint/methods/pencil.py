@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
+from silverpoint.data.framing import training_side
+from silverpoint.errors import UsageError
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.perceptual import feature_l1
 from silverpoint.methods.method import CommonSettings, Losses, Method, OptimizerSpec, Stage, setting
@@ -53,6 +55,15 @@ class Settings(CommonSettings):
     freeze_norm: float = setting(
         0.7, "ours: fraction of the training after which batch statistics are fixed", low=0
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = PatchGAN.least * 2 ** (self.discriminator_scales - 1)
+        if training_side(self.framing, self.crop_size) < least:
+            raise UsageError(
+                f"crop_size must be at least {least} with discriminator_scales {self.discriminator_scales}, "
+                f"not {self.crop_size}"
+            )
 
 
 class Pencil(Method):

@@ -12,6 +12,8 @@ class PatchGAN(nn.Module):
     instance, batch or, where a patch's contrast is to be judged too, none.
     """
 
+    least = 24  # pixels a side from which three layers leave a patch
+
     def __init__(self, in_channels: int, width: int = 64, layers: int = 3, norm: str = "instance") -> None:
         super().__init__()
         blocks: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
