@@ -103,9 +103,9 @@ class Batches(Dataset[Batch]):
     An epoch is len(batches) steps and shows every example once, over all `ranks` together (a rest that fills no batch
     is left out, another one each epoch). `style_weights` says how often each style is drawn relative to its share.
     `clean_paper` flattens the sketches' sheets and clears what lies behind the person, `style_ink` says to which power
-    the ink of a style's sketches is raised (data/paper.py). `framing` and
-    `fill` are of data/framing.py; crop_size is of the framing `crop` alone, and a crop may be as large as the picture
-    is when it is enlarged by the augmentation and padded to `size_multiple`, the network's. `unpaired` names examples
+    the ink of a style's sketches is raised (data/paper.py). `framing` and `fill` are of data/framing.py; crop_size is
+    of the framing `crop` alone, and a crop may be as large as the picture is when it is enlarged by the augmentation
+    and padded to `size_multiple`, the network's. `unpaired` names examples
     whose sketches a batch carries besides; their photos are not read. Examples stay in memory where they take less than
     MEMORY together, unpaired sketches where they take a quarter of it; else they are read from disk each time. Raises
     DataError for an example that lacks a prior or does not fit the framing, and for unpaired sketches of another size

@@ -24,9 +24,9 @@ def flatten_paper(sketch: np.ndarray) -> np.ndarray:
 
 
 def press(sketch: np.ndarray, power: float) -> np.ndarray:
-    """The same drawing in a firmer hand, or below it a lighter one: ink, 1 - grey / WHITE, to the power `power`.
+    """A sketch (H, W) uint8 in a firmer hand, with a power below 1, or in a lighter one, above.
 
-    Below 1 is firmer. Bare paper and black stay as they are; sketch (H, W) uint8.
+    Its ink, 1 - grey / WHITE, is raised to `power`; bare paper and black stay as they are.
     """
     ink = np.clip(1 - np.arange(256) / WHITE, 0, 1)
     pressed = np.where(ink > 0, WHITE * (1 - ink**power), np.arange(256))

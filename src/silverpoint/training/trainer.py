@@ -53,7 +53,7 @@ from silverpoint.training.checkpoint import (
     write_whole,
 )
 from silverpoint.training.environment import describe_environment
-from silverpoint.training.options import METRICS, RunOptions, build_options, changed, plain
+from silverpoint.training.options import METRICS, RunOptions, build_options, changed, flag_of, plain
 from silverpoint.training.processes import Agreement, make_fabric, resolve_precision
 from silverpoint.training.report import Report, cut_log
 from silverpoint.training.settings import build_settings
@@ -295,12 +295,11 @@ class Trainer:
 
     def _check_styles(self, styles: set[str]) -> None:
         known = ", ".join(sorted(styles))
-        for flag, chosen in (
-            ("--style-weights", self.options.style_weights),
-            ("--style-ink", self.options.style_ink),
-        ):
-            if unknown := sorted(chosen.keys() - styles):
-                raise UsageError(f"{flag}: no training pair has the style {unknown[0]!r}; there are {known}")
+        for name in ("style_weights", "style_ink"):
+            for style in sorted(getattr(self.options, name).keys() - styles):
+                raise UsageError(
+                    f"{flag_of(name)}: no training pair has the style {style!r}; there are {known}"
+                )
 
     def _command(self) -> str:
         launcher = "torchrun ... -m " if torch.distributed.is_torchelastic_launched() else ""
