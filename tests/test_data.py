@@ -278,6 +278,16 @@ def test_asking_for_no_priors_changes_no_draw():
     assert torch.equal(plain.sketch, rich.sketch)
 
 
+def test_the_person_is_what_saliency_or_the_layout_shows():
+    saliency, layout = np.array([[0, 90, 255, 0]], np.uint8), np.array([[0, 3, 0, 11]], np.uint8)
+    pair = Example("e", "a", "a", np.zeros((1, 4, 3), np.uint8), np.zeros((1, 4), np.uint8))
+    assert pair.person is None
+    assert replace(pair, saliency=saliency).person.tolist() == [[0, 90, 255, 0]]
+    assert replace(pair, layout=layout).person.tolist() == [[0, 255, 0, 255]]
+    both = replace(pair, saliency=saliency, layout=layout).person
+    assert (both.dtype, both.tolist()) == (np.uint8, [[0, 255, 255, 255]])
+
+
 def test_a_prior_the_dataset_lacks_is_named_with_the_way_out():
     with pytest.raises(DataError, match=r"e0: .*layout.*--priors layout"):
         batches(priors=("layout",))

@@ -28,7 +28,7 @@ from silverpoint.data.paper import clear_background, flatten_paper, press
 from silverpoint.errors import DataError
 
 SKIN = ("skin", "ears", "nose", "neck", "lips", "eyebrows")
-MAPS = ("saliency", "sketch_saliency")  # priors that are grey values
+MAPS = ("saliency", "sketch_saliency", "person")  # priors that are grey values
 PICTURES = 4  # planes of photo and sketch, before those of maps
 LABELS = ("layout", "sketch_layout")  # priors that are class numbers
 PRIORS = (*MAPS, *LABELS)
@@ -40,7 +40,8 @@ class Batch:
     """Aligned pairs. photo (B, 3, H, W) and sketch (B, 1, H, W) float in [-1, 1]; style (B, S) one-hot float.
 
     `priors` holds what the method asked for, by name: saliency and sketch_saliency (B, 1, H, W) in [0, 1], of the
-    photo and of the sketch; layout and sketch_layout (B, 12, H, W) one-hot float in the order of layout.PARTS.
+    photo and of the sketch; person (B, 1, H, W) in [0, 1], of the photo's saliency and layout together; layout and
+    sketch_layout (B, 12, H, W) one-hot float in the order of layout.PARTS.
     `unpaired` (B, 1, H, W) are sketches of another dataset, drawn independently of the pairs.
     """
 
@@ -87,7 +88,7 @@ class Planes:
 
     images: Tensor
     labels: Tensor
-    has_saliency: bool
+    has_person: bool
     has_layout: bool
 
 
@@ -178,7 +179,7 @@ class Batches(Dataset[Batch]):
                 stack_channels(e, self.maps, self.clean_paper, self.style_ink.get(e.style, 1.0)), e.id
             ),
             self._framed(stack_labels(e, self.priors), e.id, labels=True),
-            e.saliency is not None,
+            e.person is not None,
             e.layout is not None,
         )
 
@@ -262,11 +263,11 @@ class Batches(Dataset[Batch]):
             row |= {name: one_hot(n) for name, n in zip(asked, numbers, strict=True)}
         if planes.has_layout and uniform(0, 1, generator) < a.skin:
             photo = darken_skin(photo, row["skin"], generator)
-        if planes.has_saliency and uniform(0, 1, generator) < a.background:
+        if planes.has_person and uniform(0, 1, generator) < a.background:
             behind = self._planes(int(uniform(0, len(self.examples) - 1e-6, generator)))
-            place = PICTURES + self.maps.index("saliency")
+            place = PICTURES + self.maps.index("person")
             other, around = behind.images[:3].float() / 255, behind.images[place][None].float() / 255
-            photo = replace_background(photo, row["saliency"], background_alone(other, around), generator)
+            photo = replace_background(photo, row["person"], background_alone(other, around), generator)
         if uniform(0, 1, generator) < a.tone:
             photo = change_tone(photo, generator)
         return row | {"photo": photo.mul_(2).sub_(1), "sketch": sketch.mul_(2).sub_(1)}
@@ -341,8 +342,8 @@ def soft_mask(layout: np.ndarray) -> np.ndarray:
 def stack_channels(
     example: Example, maps: Sequence[str] = (), clean_paper: bool = False, ink: float = 1.0
 ) -> Tensor:
-    """(4 + maps, H, W) uint8: photo RGB, sketch, and maps: saliency (255 where there is none), skin (0 where there is
-    no layout), sketch_saliency.
+    """(4 + maps, H, W) uint8: photo RGB, sketch, and maps by name: skin (0 where there is no layout), or one of
+    MAPS (255 where there is none).
     """
     sketch = press(_prepared_sketch(example, clean_paper), ink)
     planes = [*example.photo.transpose(2, 0, 1), sketch]
@@ -364,8 +365,8 @@ def stack_labels(example: Example, priors: Sequence[str]) -> Tensor:
 
 def _needed_maps(a: Augmentation, priors: Sequence[str]) -> tuple[str, ...]:
     """What a crop carries besides its pictures: what the priors ask for, and what the augmentation goes by."""
-    needed = {"saliency": a.background > 0 or "saliency" in priors, "skin": a.skin > 0}
-    needed["sketch_saliency"] = "sketch_saliency" in priors
+    needed = {name: name in priors for name in MAPS} | {"skin": a.skin > 0}
+    needed["person"] |= a.background > 0
     return tuple(name for name, wanted in needed.items() if wanted)
 
 
@@ -374,9 +375,8 @@ def _require(example: Example, priors: Sequence[str]) -> None:
         if name not in PRIORS:
             raise DataError(f"there is no prior {name!r}; choose from {', '.join(PRIORS)}")
         if getattr(example, name) is None:
-            raise DataError(
-                f"{example.id}: the dataset has no {name}; prepare it with --priors {name.removeprefix('sketch_')}"
-            )
+            kinds = "saliency layout" if name == "person" else name.removeprefix("sketch_")
+            raise DataError(f"{example.id}: the dataset has no {name}; prepare it with --priors {kinds}")
 
 
 def _prepared_sketch(example: Example, clean_paper: bool) -> np.ndarray:
@@ -384,8 +384,8 @@ def _prepared_sketch(example: Example, clean_paper: bool) -> np.ndarray:
     if not clean_paper:
         return example.sketch
     sketch = flatten_paper(example.sketch)
-    if example.saliency is not None:
-        sketch = clear_background(sketch, example.saliency)
+    if example.person is not None:
+        sketch = clear_background(sketch, example.person)
     return sketch
 
 

@@ -37,6 +37,17 @@ class Example:
     sketch_saliency: np.ndarray | None = None
     sketch_layout: np.ndarray | None = None
 
+    @property
+    def person(self) -> np.ndarray | None:
+        """The person in the photo, of saliency and layout together: (H, W) uint8, 255 on them; None without either.
+
+        A saliency network leaves out hair that fills the picture, a face parser what is beside the head.
+        """
+        if self.layout is None:
+            return self.saliency
+        parts = np.where(self.layout > 0, np.uint8(255), np.uint8(0))
+        return parts if self.saliency is None else np.maximum(parts, self.saliency)
+
     def load(self) -> "Example":
         return self
 

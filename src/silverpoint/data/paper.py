@@ -39,9 +39,9 @@ def _quadratic(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
 
 
-def clear_background(sketch: np.ndarray, saliency: np.ndarray, margin: int = 15) -> np.ndarray:
+def clear_background(sketch: np.ndarray, person: np.ndarray, margin: int = 15) -> np.ndarray:
     """Bare paper wherever the photo shows no person, `margin` pixels around them apart; both (H, W) uint8."""
-    near = Image.fromarray(saliency).point(lambda v: 255 if v > 40 else 0)
+    near = Image.fromarray(person).point(lambda v: 255 if v > 40 else 0)
     # a box blur above zero is a dilation by the box, at a cost that does not grow with it
     near = near.filter(ImageFilter.BoxBlur(margin)).point(lambda v: 255 if v > 0 else 0)
     near = near.filter(ImageFilter.GaussianBlur(margin / 3))
