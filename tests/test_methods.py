@@ -46,7 +46,7 @@ def _frozen_networks_of_random_weights(monkeypatch):
 def some_batch(styles=2, size=64, count=2):
     torch.manual_seed(1)
     photo, sketch = torch.rand(count, 3, size, size) * 2 - 1, torch.rand(count, 1, size, size) * 2 - 1
-    priors = {}
+    priors = {"person": torch.rand(count, 1, size, size)}
     for side in ("", "sketch_"):
         priors[f"{side}saliency"] = torch.rand(count, 1, size, size)
         numbers = torch.randint(12, (count, size // 16, size // 16))

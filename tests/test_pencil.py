@@ -1,6 +1,7 @@
 """The light student's recipe: crops whose pixels are real ones, strokes compared in a window, another run's start."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from onnx import helper, numpy_helper
 from drawn import draw_pair, write_pair_folders
 from lab import write_dataset
 from silverpoint.data.augment import Augmentation, draw_crop, take_crop
-from silverpoint.data.batches import Batches
+from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.pairs import Example
 from silverpoint.data.prepare import prepare
-from silverpoint.errors import ModelError, RunError, UsageError
-from silverpoint.methods.pencil import Pencil, Settings
+from silverpoint.errors import DataError, ModelError, RunError, UsageError
+from silverpoint.methods.pencil import Pencil, Settings, on_bare_paper
 from silverpoint.synthesis.model import Model, open_model
-from silverpoint.training.export import export
+from silverpoint.training.export import export, load_run, load_synthesizer
 from silverpoint.training.trainer import RunOptions, Trainer
 
 TINY = {"batch_size": 2, "crop_size": 48, "lambda_perceptual": 0.0, "discriminator_width": 8}
@@ -83,6 +84,43 @@ def test_the_hand_is_judged_at_full_and_at_half_resolution_without_the_photo():
         torch.testing.assert_close(method._adversarial(sketch, style, real), sum(losses) / 2)
 
 
+def test_the_background_changes_no_drawing_in_the_hand_of_another_pair():
+    """L1, in the next pair's style, to what the run began with draws of the same person before white."""
+    torch.manual_seed(0)
+    method = Pencil(Settings(**TINY, lambda_background=8.0), ("a", "b"))
+    assert method.priors == ("person",)
+    method.progress = 1.0  # batch norm fixed
+    styles, person = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1, 48, 48)
+    person[..., :24] = 1
+    batch = Batch(torch.randn(2, 3, 48, 48), torch.ones(2, 1, 48, 48), styles, priors={"person": person})
+    before_white = batch.photo.clone()
+    before_white[..., 24:] = 1
+    *_, (name, losses) = method.train().training_step(batch)
+    assert name == "generator"
+    with torch.no_grad():
+        drawn = method.eval().generator(batch.photo, styles.flip(0))
+        target = on_bare_paper(method.beginning(before_white, styles.flip(0)), person)
+    assert losses["g_background"] > 0
+    torch.testing.assert_close(losses["g_background"], 8 * (drawn - target).abs().mean())
+
+    losses["g_background"].backward()
+    assert method.generator.stem[0].weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in [*method.discriminators.parameters(), *method.beginning.parameters()])
+    learning = {id(p) for spec in method.optimizers(method.stages()[0]).values() for p in spec.parameters}
+    assert not any(id(p) in learning for p in method.beginning.parameters())
+
+
+def test_beyond_a_margin_around_the_person_is_bare_paper():
+    drawing, person = torch.full((1, 1, 40, 40), -0.5), torch.zeros(1, 1, 40, 40)
+    person[..., :10] = 1
+    clean = on_bare_paper(drawing, person, margin=8)[0, 0]
+    torch.testing.assert_close(
+        clean[:, :14], drawing[0, 0, :, :14]
+    )  # ten, and eight but for the fading's half
+    torch.testing.assert_close(clean[:, 22:], torch.full((40, 18), 2 * 253 / 255 - 1))
+    assert bool((clean[:, 14:22].diff(dim=1) > 0).all())
+
+
 def test_a_crop_too_small_for_the_coarsest_discriminator_is_refused():
     with pytest.raises(UsageError, match="crop_size must be at least 48 with discriminator_scales 2, not 32"):
         Settings(crop_size=32)
@@ -131,7 +169,7 @@ def test_a_hand_the_run_did_not_know_begins_as_the_mean_of_those_it_knew():
 
     for ours, before in (([1, 0], [0, 1]), ([0, 1], [0.5, 0.5])):
         torch.testing.assert_close(seen(new, ours), seen(old, before))
-    assert new.adopt(theirs, new.styles) is theirs
+    assert new.adopt(theirs, new.styles) == theirs
 
 
 # ---- a model file as the beginning of a run ----------------------------------------------------------------------
@@ -192,6 +230,33 @@ def test_a_new_hand_begins_as_the_mean_of_those_of_the_file_that_ships(finished,
     assert theirs.shape[1] > 1
     ours = run.method.generator.decode4.modulation.weight.detach()
     np.testing.assert_allclose(ours, theirs.mean(1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_run_began_with_stays_beside_what_it_learns(finished, tmp_path):
+    """From a file, from a run that kept nothing of the kind, and when it is resumed."""
+    root = write_dataset(tmp_path / "dataset", train=4, val=2, masks=True)
+    options = partial(RunOptions, (str(root),), accelerator="cpu", select="ssim")
+    settings = Settings(**TINY, n_epochs=1, n_epochs_decay=1, lr=0.01, lambda_background=8.0)
+    Trainer(
+        "pencil", Settings(**TINY, n_epochs=1, n_epochs_decay=0, lr=1e-12), options(), tmp_path / "first"
+    ).fit()
+    export(tmp_path / "first", tmp_path / "first.onnx")
+    source = torch.from_numpy(draw_pair(7, (96, 96))[0]).permute(2, 0, 1)[None] / 127.5 - 1
+    draw = torch.no_grad()(lambda net: net.eval()(source, torch.ones(1, 1)))
+    expected = draw(load_synthesizer(tmp_path / "first")[2])
+    for start in ("first.onnx", "first"):
+        out = tmp_path / f"of-{start}"
+        run = Trainer("pencil", settings, options(start_from=str(tmp_path / start)), out)
+        run.fit()
+        for method in (run.method, load_run(out)[0]):
+            torch.testing.assert_close(draw(method.beginning), expected, atol=5e-3, rtol=0)
+            assert (draw(method.generator) - expected).abs().max() > 0.05
+    plain = Settings(**TINY, n_epochs=1, n_epochs_decay=0)
+    Trainer("pencil", plain, options(start_from=str(out)), tmp_path / "after").fit()
+    with pytest.raises(UsageError, match=r"learns from what it began with: .* --start-from"):
+        Trainer("pencil", settings, options(), tmp_path / "scratch")
+    with pytest.raises(DataError, match="has no person; prepare it with --priors saliency layout"):
+        begun(finished, tmp_path / "wanting", "pencil", lambda_background=8.0).fit()
 
 
 def test_a_file_that_cannot_be_begun_with_is_named(finished, tmp_path):

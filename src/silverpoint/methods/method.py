@@ -72,6 +72,11 @@ class CommonSettings:
         """Whether the method cannot learn without `Batch.unpaired`."""
         return False
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether a run can only begin with the networks of another."""
+        return False
+
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices")

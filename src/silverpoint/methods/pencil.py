@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from silverpoint.data.augment import Augmentation
 from silverpoint.data.batches import Batch
 from silverpoint.data.framing import training_side
+from silverpoint.data.paper import WHITE
 from silverpoint.errors import UsageError
 from silverpoint.losses.adversarial import MODES, adversarial
 from silverpoint.losses.perceptual import feature_l1
@@ -48,6 +49,9 @@ class Settings(CommonSettings):
         112, "ours: side of the random window in which strokes are compared; 0: the whole crop", low=0
     )
     lambda_gan: float = setting(20.0, "ours", low=0)
+    lambda_background: float = setting(
+        0.0, "ours: for a run that begins with another; needs saliency or layout", low=0
+    )
     gan_mode: str = setting("lsgan", "ours", choices=MODES)
     discriminator_width: int = setting(48, "ours", low=8)
     discriminator_scales: int = setting(2, "ours: one at full resolution, one at half", low=1)
@@ -55,6 +59,10 @@ class Settings(CommonSettings):
     freeze_norm: float = setting(
         0.7, "ours: fraction of the training after which batch statistics are fixed", low=0
     )
+
+    @property
+    def needs_start(self) -> bool:
+        return self.lambda_background > 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,6 +72,16 @@ class Settings(CommonSettings):
                 f"crop_size must be at least {least} with discriminator_scales {self.discriminator_scales}, "
                 f"not {self.crop_size}"
             )
+
+
+def on_bare_paper(drawing: Tensor, person: Tensor, margin: int = 8) -> Tensor:
+    """The drawing (B, 1, H, W) in [-1, 1] with nothing but paper beyond the person (B, 1, H, W) in [0, 1].
+
+    Ink is kept `margin` pixels around them, for a map leaves out strands of hair, and fades over 8 about there.
+    """
+    near = F.max_pool2d(person, 2 * margin + 1, 1, margin)
+    near = F.avg_pool2d(near, 9, 1, 4, count_include_pad=False)
+    return drawing * near + (WHITE / 127.5 - 1) * (1 - near)
 
 
 class Pencil(Method):
@@ -78,7 +96,10 @@ class Pencil(Method):
 
     def __init__(self, settings: Settings, styles: tuple[str, ...]) -> None:
         super().__init__(settings, styles)
+        self.priors = ("person",) if settings.lambda_background else ()
         self.generator = PencilNet(len(styles))
+        # what the run began with, by which the background's term goes
+        self.beginning = PencilNet(len(styles)).requires_grad_(False) if settings.lambda_background else None
         self.discriminators = nn.ModuleList(
             PatchGAN(len(styles) + 1, width=settings.discriminator_width, norm="none")
             for _ in range(settings.discriminator_scales)
@@ -113,6 +134,8 @@ class Pencil(Method):
             "g_gan": s.lambda_gan * self._adversarial(fake, batch.style, real=True),
             "g_l1": s.lambda_l1 * F.l1_loss(fake.float(), batch.sketch),
         }
+        if s.lambda_background:
+            losses["g_background"] = s.lambda_background * self._background(batch)
         if self.vgg:
             losses["g_perceptual"] = s.lambda_perceptual * self._perceptual(fake, batch.sketch)
         yield "generator", losses
@@ -129,6 +152,19 @@ class Pencil(Method):
             logits = discriminator(F.avg_pool2d(judged, 2**scale))
             loss = loss + adversarial(logits, real=real, mode=self.settings.gan_mode)
         return loss / len(self.discriminators)
+
+    def _background(self, batch: Batch) -> Tensor:
+        """L1 to what the networks that the run began with draw of the same person before white, where they are sure.
+
+        In the hand of another pair, for no sketch says what that hand makes of this place: studio pairs have white
+        grounds alone. Beyond the person the target is bare paper.
+        """
+        assert self.beginning is not None
+        person, hand = batch.priors["person"], batch.style.roll(1, 0)
+        with torch.no_grad():
+            target = self.beginning.eval()(batch.photo * person + (1 - person), hand)
+            target = on_bare_paper(target.float(), person)
+        return F.l1_loss(self.generator(batch.photo, hand).float(), target)
 
     def _perceptual(self, fake: Tensor, real: Tensor) -> Tensor:
         vgg = self.vgg[0].to(fake.device)
@@ -153,7 +189,11 @@ class Pencil(Method):
         return self.generator
 
     def adopt(self, tensors: dict[str, Tensor], styles: tuple[str, ...]) -> dict[str, Tensor]:
-        """A hand that the run did not know begins as the mean of those it knew."""
+        """A hand that the run did not know begins as the mean of those it knew; averaged weights are the beginning."""
+        tensors = {k: t for k, t in tensors.items() if not k.startswith("method.beginning.")}
+        if self.beginning is not None:
+            average, own = "average/photo2sketch.module.", "method.beginning."
+            tensors |= {k.replace(average, own): t for k, t in tensors.items() if k.startswith(average)}
         if styles == self.styles:
             return tensors
         known = torch.eye(len(styles))

@@ -87,6 +87,11 @@ class Trainer:
                 f"{method} adapts to sketches without photos: name datasets of them with --unpaired; "
                 f"`silverpoint methods {method}` lists the settings that do without"
             )
+        if settings.needs_start and not options.start_from:
+            raise UsageError(
+                f"{method} with these settings learns from what it began with: name a run or a model file with "
+                f"--start-from; `silverpoint methods {method}` lists the settings that do without"
+            )
 
     def fit(self, resume: bool = False) -> dict[str, dict[str, float]]:
         """Train; returns the last validation's metrics, by direction. Raises RunError for an unusable run folder."""
