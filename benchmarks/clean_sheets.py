@@ -4,7 +4,7 @@
     silverpoint evaluate --fake cleaned/ --real cufs/sketches/CUHK     # what the sheets cost a method that omits them
     silverpoint evaluate --fake fakes/ --real cleaned/
 
-The dataset folder needs its saliency maps (`silverpoint prepare ... --priors saliency`).
+The dataset folder needs its priors (`silverpoint prepare ... --priors saliency layout`).
 """
 
 import argparse
@@ -26,11 +26,12 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for example in read_split(args.dataset, args.split, args.subset):
-        if example.saliency is None:
-            parser.error(f"{args.dataset}: {example.id} has no saliency; prepare it with --priors saliency")
-        write_image(
-            clear_background(flatten_paper(example.sketch), example.saliency), args.out / f"{example.id}.png"
-        )
+        if example.person is None:
+            parser.error(
+                f"{args.dataset}: {example.id} has no priors; prepare it with --priors saliency layout"
+            )
+        cleaned = clear_background(flatten_paper(example.sketch), example.person)
+        write_image(cleaned, args.out / f"{example.id}.png")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from silverpoint.data.batches import Batch, Batches
 from silverpoint.data.pairs import Example
 from silverpoint.data.prepare import prepare
 from silverpoint.errors import DataError, ModelError, RunError, UsageError
-from silverpoint.methods.pencil import Pencil, Settings, on_bare_paper
+from silverpoint.methods.pencil import Pencil, Settings, around
 from silverpoint.synthesis.model import Model, open_model
 from silverpoint.training.export import export, load_run, load_synthesizer
 from silverpoint.training.trainer import RunOptions, Trainer
@@ -84,10 +84,15 @@ def test_the_hand_is_judged_at_full_and_at_half_resolution_without_the_photo():
         torch.testing.assert_close(method._adversarial(sketch, style, real), sum(losses) / 2)
 
 
-def test_the_background_changes_no_drawing_in_the_hand_of_another_pair():
-    """L1, in the next pair's style, to what the run began with draws of the same person before white."""
+@pytest.mark.parametrize("style", ["", "b"])
+def test_the_background_changes_no_drawing_in_another_hand(style):
+    """Weighted L1, in the next pair's style or the one that is named, to what the run began with draws of the same
+    person before white.
+    """
     torch.manual_seed(0)
-    method = Pencil(Settings(**TINY, lambda_background=8.0), ("a", "b"))
+    method = Pencil(
+        Settings(**TINY, lambda_background=8.0, paper_weight=3.0, background_style=style), ("a", "b")
+    )
     assert method.priors == ("person",)
     method.progress = 1.0  # batch norm fixed
     styles, person = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1, 48, 48)
@@ -97,11 +102,14 @@ def test_the_background_changes_no_drawing_in_the_hand_of_another_pair():
     before_white[..., 24:] = 1
     *_, (name, losses) = method.train().training_step(batch)
     assert name == "generator"
+    hand = torch.tensor([[0.0, 1.0], [0.0, 1.0]]) if style else styles.flip(0)
     with torch.no_grad():
-        drawn = method.eval().generator(batch.photo, styles.flip(0))
-        target = on_bare_paper(method.beginning(before_white, styles.flip(0)), person)
+        drawn = method.eval().generator(batch.photo, hand)
+        near, paper = around(person), 2 * 253 / 255 - 1
+        target = near * method.beginning(before_white, hand) + (1 - near) * paper
+        expected = 8 * ((near + 3 * (1 - near)) * (drawn - target).abs()).mean()
     assert losses["g_background"] > 0
-    torch.testing.assert_close(losses["g_background"], 8 * (drawn - target).abs().mean())
+    torch.testing.assert_close(losses["g_background"], expected)
 
     losses["g_background"].backward()
     assert method.generator.stem[0].weight.grad.abs().sum() > 0
@@ -110,15 +118,13 @@ def test_the_background_changes_no_drawing_in_the_hand_of_another_pair():
     assert not any(id(p) in learning for p in method.beginning.parameters())
 
 
-def test_beyond_a_margin_around_the_person_is_bare_paper():
-    drawing, person = torch.full((1, 1, 40, 40), -0.5), torch.zeros(1, 1, 40, 40)
+def test_ink_may_be_at_a_margin_around_the_person():
+    person = torch.zeros(1, 1, 40, 40)
     person[..., :10] = 1
-    clean = on_bare_paper(drawing, person, margin=8)[0, 0]
-    torch.testing.assert_close(
-        clean[:, :14], drawing[0, 0, :, :14]
-    )  # ten, and eight but for the fading's half
-    torch.testing.assert_close(clean[:, 22:], torch.full((40, 18), 2 * 253 / 255 - 1))
-    assert bool((clean[:, 14:22].diff(dim=1) > 0).all())
+    near = around(person, margin=8)[0, 0]
+    assert bool((near[:, :14] == 1).all())  # ten, and eight but for the fading's half
+    assert bool((near[:, 22:] == 0).all())
+    assert bool((near[:, 14:22].diff(dim=1) < 0).all())
 
 
 def test_a_crop_too_small_for_the_coarsest_discriminator_is_refused():
@@ -255,6 +261,8 @@ def test_what_a_run_began_with_stays_beside_what_it_learns(finished, tmp_path):
     Trainer("pencil", plain, options(start_from=str(out)), tmp_path / "after").fit()
     with pytest.raises(UsageError, match=r"learns from what it began with: .* --start-from"):
         Trainer("pencil", settings, options(), tmp_path / "scratch")
+    with pytest.raises(UsageError, match="background_style: no pair is of 'cufs'; choose from mine"):
+        begun(tmp_path, tmp_path / "other", "pencil", lambda_background=8.0, background_style="cufs").fit()
     with pytest.raises(DataError, match="has no person; prepare it with --priors saliency layout"):
         begun(finished, tmp_path / "wanting", "pencil", lambda_background=8.0).fit()
 

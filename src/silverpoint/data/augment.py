@@ -21,7 +21,7 @@ class Augmentation:
     rotation: float = 6.0  # degrees, either way
     shift: float = 0.0  # pixels, either way, where the crop is not smaller than the picture
     tone: float = 0.85  # probability that light and colour change
-    background: float = 0.7  # probability that the background is replaced, where it is known which that is
+    background: float = 0.7  # probability that the background is replaced, where a prior shows the person
     skin: float = 0.3  # probability that the skin is darkened, where a layout exists
 
     @classmethod

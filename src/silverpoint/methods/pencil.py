@@ -52,6 +52,14 @@ class Settings(CommonSettings):
     lambda_background: float = setting(
         0.0, "ours: for a run that begins with another; needs saliency or layout", low=0
     )
+    background_style: str = setting(
+        "", "ours: the hand of that term; that of another pair where none is named"
+    )
+    paper_weight: float = setting(
+        10.0,
+        "ours: what a pixel beyond the person counts in that term, where one of the person counts 1",
+        low=0,
+    )
     gan_mode: str = setting("lsgan", "ours", choices=MODES)
     discriminator_width: int = setting(48, "ours", low=8)
     discriminator_scales: int = setting(2, "ours: one at full resolution, one at half", low=1)
@@ -74,14 +82,13 @@ class Settings(CommonSettings):
             )
 
 
-def on_bare_paper(drawing: Tensor, person: Tensor, margin: int = 8) -> Tensor:
-    """The drawing (B, 1, H, W) in [-1, 1] with nothing but paper beyond the person (B, 1, H, W) in [0, 1].
+def around(person: Tensor, margin: int = 8) -> Tensor:
+    """1 where ink may be, 0 where paper is bare; person and result (B, 1, H, W) in [0, 1].
 
-    Ink is kept `margin` pixels around them, for a map leaves out strands of hair, and fades over 8 about there.
+    Ink may be `margin` pixels around the person, for a map leaves out strands of hair, and fades over 8 about there.
     """
     near = F.max_pool2d(person, 2 * margin + 1, 1, margin)
-    near = F.avg_pool2d(near, 9, 1, 4, count_include_pad=False)
-    return drawing * near + (WHITE / 127.5 - 1) * (1 - near)
+    return F.avg_pool2d(near, 9, 1, 4, count_include_pad=False)
 
 
 class Pencil(Method):
@@ -161,10 +168,18 @@ class Pencil(Method):
         """
         assert self.beginning is not None
         person, hand = batch.priors["person"], batch.style.roll(1, 0)
+        if style := self.settings.background_style:
+            if style not in self.styles:
+                raise UsageError(
+                    f"background_style: no pair is of {style!r}; choose from {', '.join(self.styles)}"
+                )
+            hand = torch.eye(len(self.styles), device=hand.device)[[self.styles.index(style)] * len(hand)]
+        near = around(person)
         with torch.no_grad():
-            target = self.beginning.eval()(batch.photo * person + (1 - person), hand)
-            target = on_bare_paper(target.float(), person)
-        return F.l1_loss(self.generator(batch.photo, hand).float(), target)
+            drawn = self.beginning.eval()(batch.photo * person + (1 - person), hand)
+            target = near * drawn.float() + (1 - near) * (WHITE / 127.5 - 1)
+        weight = near + (1 - near) * self.settings.paper_weight
+        return (weight * (self.generator(batch.photo, hand).float() - target).abs()).mean()
 
     def _perceptual(self, fake: Tensor, real: Tensor) -> Tensor:
         vgg = self.vgg[0].to(fake.device)
