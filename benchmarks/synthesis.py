@@ -37,6 +37,7 @@ def milliseconds(calls: Mapping[str, Callable[[], object]], rounds: int = 7) -> 
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(0.2)  # until the threads of the one before no longer spin
             call()
             for _ in range(2):
                 start = time.perf_counter()
