@@ -178,6 +178,17 @@ def test_a_hand_the_run_did_not_know_begins_as_the_mean_of_those_it_knew():
     assert new.adopt(theirs, new.styles) == theirs
 
 
+def test_the_beginning_is_the_average_where_there_is_one():
+    torch.manual_seed(0)
+    old, new = Pencil(Settings(**TINY), ("a",)), Pencil(Settings(**TINY, lambda_background=1.0), ("a",))
+    theirs = {f"method.{k}": v for k, v in old.state_dict().items()}
+    averaged = {f"average/photo2sketch.module.{k}": v + 1 for k, v in old.generator.state_dict().items()}
+    for more, difference in ({}, 0.0), (averaged, 1.0):
+        adopted = new.adopt(theirs | more, old.styles)
+        new.load_state_dict({k.removeprefix("method."): v for k, v in adopted.items() if "average" not in k})
+        torch.testing.assert_close(new.beginning.out.weight, old.generator.out.weight + difference)
+
+
 # ---- a model file as the beginning of a run ----------------------------------------------------------------------
 
 

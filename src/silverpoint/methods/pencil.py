@@ -207,8 +207,12 @@ class Pencil(Method):
         """A hand that the run did not know begins as the mean of those it knew; averaged weights are the beginning."""
         tensors = {k: t for k, t in tensors.items() if not k.startswith("method.beginning.")}
         if self.beginning is not None:
-            average, own = "average/photo2sketch.module.", "method.beginning."
-            tensors |= {k.replace(average, own): t for k, t in tensors.items() if k.startswith(average)}
+            for source in (
+                "method.generator.",
+                "average/photo2sketch.module.",
+            ):  # the average where there is one
+                own = {k: t for k, t in tensors.items() if k.startswith(source)}
+                tensors |= {k.replace(source, "method.beginning."): t for k, t in own.items()}
         if styles == self.styles:
             return tensors
         known = torch.eye(len(styles))
