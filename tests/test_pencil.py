@@ -250,7 +250,7 @@ def test_a_new_hand_begins_as_the_mean_of_those_of_the_file_that_ships(finished,
 
 
 def test_what_a_run_began_with_stays_beside_what_it_learns(finished, tmp_path):
-    """From a file, from a run that kept nothing of the kind, and when it is resumed."""
+    """From a file, from a run that kept nothing of the kind, and when it is loaded."""
     root = write_dataset(tmp_path / "dataset", train=4, val=2, masks=True)
     options = partial(RunOptions, (str(root),), accelerator="cpu", select="ssim")
     settings = Settings(**TINY, n_epochs=1, n_epochs_decay=1, lr=0.01, lambda_background=8.0)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ class Example:
     sketch_saliency: np.ndarray | None = None
     sketch_layout: np.ndarray | None = None
 
-    @property
+    @cached_property
     def person(self) -> np.ndarray | None:
         """The person in the photo, of saliency and layout together: (H, W) uint8, 255 on them; None without either.
 

@@ -163,8 +163,8 @@ class Pencil(Method):
     def _background(self, batch: Batch) -> Tensor:
         """L1 to what the networks that the run began with draw of the same person before white, where they are sure.
 
-        In the hand of another pair, for no sketch says what that hand makes of this place: studio pairs have white
-        grounds alone. Beyond the person the target is bare paper.
+        In `background_style`, or in the hand of another pair, for no sketch says what that hand makes of this place:
+        studio pairs have white grounds alone. Beyond the person the target is bare paper.
         """
         assert self.beginning is not None
         person, hand = batch.priors["person"], batch.style.roll(1, 0)
@@ -207,10 +207,8 @@ class Pencil(Method):
         """A hand that the run did not know begins as the mean of those it knew; averaged weights are the beginning."""
         tensors = {k: t for k, t in tensors.items() if not k.startswith("method.beginning.")}
         if self.beginning is not None:
-            for source in (
-                "method.generator.",
-                "average/photo2sketch.module.",
-            ):  # the average where there is one
+            # the average where there is one: it comes last
+            for source in ("method.generator.", "average/photo2sketch.module."):
                 own = {k: t for k, t in tensors.items() if k.startswith(source)}
                 tensors |= {k.replace(source, "method.beginning."): t for k, t in own.items()}
         if styles == self.styles:
